@@ -1,0 +1,1 @@
+"""The attribute classifier that measures edits, and the accuracy table."""

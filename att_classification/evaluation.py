@@ -1,0 +1,201 @@
+"""Attribute accuracy of edits: what the classifier sees in test sheets."""
+
+import os
+import re
+from collections import OrderedDict, namedtuple
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from tqdm import tqdm
+
+import imlib
+from att_classification.models import classifier
+from att_classification.training import DESCRIPTION
+from pylib import UserError, atomic_path, read_json, write_json
+from stgan import sheets
+from stgan.attributes import CELEBA_ATTRIBUTES, DEFAULT_ATTRIBUTES
+from stgan.data import CelebA
+from tflib import checkpoint, tf, utils
+
+# Paper, table 1: mean over the 13 attributes, 19,962 images at 128x128, test_int 2.
+PAPER_ACCURACY = 0.8605
+
+
+class Classifier:
+    """A trained attribute classifier.
+
+    Args:
+        path: a checkpoint (the published `128.ckpt` too) or a folder of checkpoints.
+
+    Attributes:
+        atts: names of the attributes it predicts; img_size: of its input.
+    """
+
+    def __init__(self, path, device='auto', threads=-1):
+        if os.path.isdir(path):
+            newest = checkpoint.latest(path)
+            if newest is None:
+                raise UserError(f'{path}: no classifier checkpoint; train one with '
+                                'att_classification/train.py or put the published 128.ckpt there')
+            path = newest
+        description_path = os.path.join(os.path.dirname(path), DESCRIPTION)
+        self.path, self.atts, self.img_size = path, list(CELEBA_ATTRIBUTES), 128
+        if os.path.exists(description_path):
+            description = read_json(description_path)
+            self.atts, self.img_size = description['attributes'], description['img_size']
+        with tf.Graph().as_default() as graph:
+            self._images = tf.placeholder(tf.float32, [None, None, None, 3])
+            resized = tf.image.resize_bicubic(self._images, [self.img_size] * 2)
+            logits = classifier(tf.clip_by_value(resized, -1., 1.), len(self.atts),
+                                is_training=False)
+            self._predictions = tf.cast(logits > 0, tf.int64)
+            self._session = utils.session(utils.resolve_device(device), threads, graph)
+            checkpoint.restore(self._session, path, tf.global_variables(), ('classifier',))
+
+    def predict(self, images):
+        """{0,1} labels int64 [N,n_att] of uint8 images [N,S,S,3]; other sizes are resized."""
+        return self._session.run(self._predictions, {self._images: imlib.to_float(images)})
+
+
+Result = namedtuple('Result', 'atts images source_accuracy accuracy error error_each')
+Result.__doc__ = """Outcome of an evaluation; fractions in [0,1].
+
+atts: the n evaluated attributes; images: number of sheets; source_accuracy [n]: the classifier on
+the source images; accuracy [n]: edits that the classifier takes for the inverted source label;
+error [n]: mean of the attributes an edit should not have changed and did; error_each [n,n]: the
+same for every attribute (column) and edit (row), the diagonal being 0.
+"""
+
+
+def _sheet_labels(folder, atts, dataroot):
+    """Return OrderedDict sheet name -> {0,1} labels int64 [n] of its source image."""
+    names = list(folder.labels)
+    if folder.labels[names[0]] is not None:
+        columns = [folder.atts.index(att) for att in atts]
+        return OrderedDict((name, folder.labels[name][1][columns]) for name in names)
+    if not dataroot:
+        raise UserError(f'{folder.path}: no {sheets.LABELS}; name the data folder with --dataroot')
+    celeba = CelebA(dataroot, atts)
+    labels = OrderedDict()
+    for name in names:
+        position = re.match(r'\d+', name)
+        if not position or not 1 <= int(position.group()) <= len(celeba):
+            raise UserError(f'{os.path.join(folder.path, name)}: expected a name that starts with '
+                            f'the position in the list, 1 to {len(celeba)}')
+        labels[name] = celeba.labels[int(position.group()) - 1]
+    return labels
+
+
+def _edit_columns(folder, atts, known):
+    """Return OrderedDict attribute -> result column of its edit.
+
+    Args:
+        atts: the attributes to evaluate; None: all of the sheets.
+        known: those that the classifier predicts.
+    """
+    columns = OrderedDict((column.attributes[0], index)
+                          for index, column in enumerate(folder.columns)
+                          if column.kind == 'edit' and len(column.attributes) == 1)
+    if not columns and len(folder.columns) == 1 + len(DEFAULT_ATTRIBUTES):
+        # Sheets of the published code without their setting.txt.
+        columns = OrderedDict((att, 1 + i) for i, att in enumerate(DEFAULT_ATTRIBUTES))
+    if len(columns) < sum(column.kind == 'edit' for column in folder.columns):
+        raise UserError(f'{folder.path}: its sheets do not show one edit per attribute; take the '
+                        'folder that `test.py --test_int 2` writes (sample_testing)')
+    for att in atts or columns:
+        if att not in columns:
+            raise UserError(f'--atts {att}: the sheets edit {" ".join(columns)}')
+        if att not in known:
+            raise UserError(f'{att}: unknown to the classifier, which predicts {" ".join(known)}')
+    return OrderedDict((att, columns[att]) for att in atts or columns)
+
+
+def evaluate(folder, classifier_, atts=None, dataroot=None):
+    """Classify the single-attribute edits of a `sheets.SheetFolder`.
+
+    Args:
+        atts: evaluate these attributes only.
+        dataroot: of the labels, for folders without labels.csv.
+
+    Returns:
+        a `Result`.
+
+    Source: paper section 4.2; csmliu/STGAN att_classification/test.py@8a206ad.
+    """
+    columns = _edit_columns(folder, atts, classifier_.atts)
+    atts = list(columns)
+    predicted = [classifier_.atts.index(att) for att in atts]
+    labels = _sheet_labels(folder, atts, dataroot)
+    wrong = np.zeros([1 + len(atts), len(atts)])
+    for name, label in tqdm(labels.items(), unit='sheet', dynamic_ncols=True):
+        source, results = folder.read(name)
+        images = np.concatenate([source[np.newaxis], results[list(columns.values())]])
+        wrong += classifier_.predict(images)[:, predicted] != label
+    wrong /= len(labels)
+    # What differs from the source label is right for the edited attribute and wrong elsewhere.
+    each = wrong[1:] * (1 - np.eye(len(atts)))
+    error = each.sum(axis=1) / max(len(atts) - 1, 1)
+    return Result(atts, len(labels), 1 - wrong[0], np.diagonal(wrong[1:]).copy(), error, each)
+
+
+def print_result(result):
+    """Print accuracy and error per attribute, then which other attributes each edit disturbs."""
+    console = Console()
+    table = Table('attribute', 'edit accuracy', 'error of the others', 'source accuracy',
+                  title=f'attribute accuracy on {result.images} sheets')
+    rows = zip(result.atts, result.accuracy, result.error, result.source_accuracy)
+    for att, accuracy, error, source in rows:
+        table.add_row(att, f'{accuracy:.2%}', f'{error:.2%}', f'{source:.2%}')
+    table.add_section()
+    table.add_row('mean', f'{result.accuracy.mean():.2%}', f'{result.error.mean():.2%}',
+                  f'{result.source_accuracy.mean():.2%}')
+    table.add_row('paper (CelebA)', f'{PAPER_ACCURACY:.2%}', '', '')
+    console.print(table)
+    table = Table('edited', *[str(1 + i) for i in range(len(result.atts))],
+                  title='changed beside the edit [%], by attribute')
+    for i, (att, row) in enumerate(zip(result.atts, result.error_each)):
+        table.add_row(f'{1 + i} {att}', *['' if i == j else f'{100 * value:.0f}'
+                                          for j, value in enumerate(row)])
+    console.print(table)
+
+
+def write_result(folder, result):
+    """Write attribute_accuracy.json and .png into `folder`."""
+    write_json(os.path.join(folder, 'attribute_accuracy.json'), OrderedDict(
+        images=result.images,
+        mean_accuracy=result.accuracy.mean(),
+        mean_error=result.error.mean(),
+        accuracy=OrderedDict(zip(result.atts, result.accuracy)),
+        error=OrderedDict(zip(result.atts, result.error)),
+        source_accuracy=OrderedDict(zip(result.atts, result.source_accuracy)),
+        error_each=OrderedDict((att, OrderedDict(zip(result.atts, row)))
+                               for att, row in zip(result.atts, result.error_each)),
+        paper={'images': 19962, 'mean_accuracy': PAPER_ACCURACY}))
+    _plot_confusion(os.path.join(folder, 'attribute_accuracy.png'), result)
+
+
+def _plot_confusion(path, result):
+    """Heat map: how often each edit (row) changed what the classifier sees (column)."""
+    from matplotlib.figure import Figure  # noqa: PLC0415  (slow to import)
+
+    changed = result.error_each + np.diag(result.accuracy)
+    count = len(result.atts)
+    figure = Figure(figsize=(3.2 + .55 * count, 2.4 + .45 * count), constrained_layout=True)
+    axes = figure.subplots()
+    image = axes.imshow(changed, cmap='Blues', vmin=0, vmax=1)
+    for i in range(count):
+        for j in range(count):
+            axes.text(j, i, f'{100 * changed[i, j]:.0f}', ha='center', va='center', fontsize=8,
+                      color='white' if changed[i, j] > .5 else 'black')
+    axes.set_xticks(range(count))
+    axes.set_xticklabels(result.atts, rotation=60, ha='right', rotation_mode='anchor')
+    axes.set_yticks(range(count))
+    axes.set_yticklabels(result.atts)
+    axes.set_xlabel('attribute that changed')
+    axes.set_ylabel('attribute that was edited')
+    axes.set_title(f'changed after the edit [%], {result.images} sheets\n'
+                   'wanted: 100 on the diagonal, 0 beside it', fontsize=10)
+    figure.colorbar(image, ax=axes, fraction=.046)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=110)

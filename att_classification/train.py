@@ -1,0 +1,48 @@
+"""Train the attribute classifier from a CelebA folder. Repeating the command resumes.
+
+Example: `cd att_classification && python train.py --dataroot /data/CelebA`.
+"""
+
+import os
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+# Run from this folder, as published, Python would look for packages here only.
+sys.path[0] = os.path.dirname(HERE)
+
+from pylib import ArgumentParser, run_command  # noqa: E402
+
+
+def main():
+    parser = ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    add('--dataroot', required=True, help='folder of list_attr_celeba.txt and the images')
+    add('--output_dir', default=HERE, help='where checkpoints/ and logs go')
+    add('--atts', nargs='+', metavar='NAME', help='default: all attributes of the list')
+    add('--split', default='auto', help='as in ../train.py; train and val are trained on')
+    add('--use_cropped_img', action='store_true', help='take img_crop_celeba[_png]')
+    add('--img_size', type=int, default=128, help='image height and width')
+    add('--epoch', type=int, default=25, help='epochs')
+    add('--batch_size', type=int, default=64, help='images per update')
+    add('--lr', type=float, default=2e-4, help='learning rate')
+    add('--seed', type=int, default=0, help='of weights and data order')
+    add('--gpu', default='all', help='GPUs to use, as in CUDA_VISIBLE_DEVICES')
+    add('--device', choices=('auto', 'cpu', 'gpu'), default='auto', help='where to run')
+    add('--threads', type=int, default=-1, help='CPU threads; -1: one per core')
+    add('--clear', action='store_true', help='start over, removing earlier training')
+    args = parser.parse_args()
+    for flag in ('epoch', 'batch_size', 'lr'):
+        if not getattr(args, flag) > 0:
+            parser.error(f'--{flag} {getattr(args, flag)}: expected more than 0')
+
+    # Only now: TensorFlow takes seconds to load, a bad flag should not.
+    from att_classification.training import train  # noqa: PLC0415
+    from tflib.utils import select_gpus  # noqa: PLC0415
+    select_gpus(args.gpu)
+    train(args.dataroot, args.output_dir, args.atts, args.split, args.use_cropped_img,
+          args.img_size, args.epoch, args.batch_size, args.lr, args.seed, args.device,
+          args.threads, args.clear)
+
+
+if __name__ == '__main__':
+    run_command(main)

@@ -1,0 +1,65 @@
+"""Images as arrays: float [H,W,3] in [-1,1] inside the networks, uint8 [H,W,3] in files."""
+
+import numpy as np
+from PIL import Image
+
+from pylib import UserError, atomic_path
+
+# Sheets grow with the number of columns; Pillow's limit for "decompression bombs" still holds.
+_READ_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+
+
+def read(path):
+    """Return the image file as uint8 [H,W,3].
+
+    Raises:
+        UserError: missing, truncated or no image.
+    """
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert('RGB'))
+    except _READ_ERRORS as error:
+        raise UserError(f'{path}: not a readable image ({_reason(error)})') from None
+
+
+def size(path):
+    """Return (width, height) from an image file's header.
+
+    Raises:
+        UserError: missing or no image.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except _READ_ERRORS as error:
+        raise UserError(f'{path}: not a readable image ({_reason(error)})') from None
+
+
+def _reason(error):
+    # An OSError of the system has an errno and repeats the path; Pillow's have neither.
+    return getattr(error, 'strerror', None) or str(error).splitlines()[0]
+
+
+def write(path, image, **options):
+    """Write uint8 [H,W,3] to `path`, whose extension is the format, atomically.
+
+    Args:
+        options: of Pillow's encoder, e.g. quality for JPEG.
+    """
+    with atomic_path(path) as temporary:
+        Image.fromarray(image).save(temporary, **options)
+
+
+def to_uint8(image):
+    """[-1,1] -> uint8, cutting fractions off as the published code does."""
+    return ((np.clip(image, -1, 1) + 1) / 2 * 255).astype(np.uint8)
+
+
+def to_float(image):
+    """uint8 -> float32 in [-1,1]."""
+    return np.asarray(image, np.float32) / np.float32(127.5) - np.float32(1)
+
+
+def stack_rows(images):
+    """[N,H,W,3] -> [N*H,W,3], one image below the other."""
+    return np.reshape(images, (-1,) + images.shape[2:])

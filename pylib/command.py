@@ -1,0 +1,69 @@
+"""What every command shares: one-line errors and honest exit statuses."""
+
+import argparse
+import sys
+
+
+class CommandError(Exception):
+    """Ends a command with one line on standard error and `exit_status`; never a traceback."""
+
+    exit_status = 1
+
+
+class UserError(CommandError):
+    """The input is at fault: the message names the file, line or flag and the way out."""
+
+    exit_status = 2
+
+
+class RunFailed(CommandError):
+    """The input was fine, the run was not (for example a loss that is not finite)."""
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """argparse with defaults in the help and errors that take a single line."""
+
+    def __init__(self, **kwargs):
+        kwargs.setdefault('formatter_class', argparse.ArgumentDefaultsHelpFormatter)
+        # Abbreviations would turn a misspelt flag into another one without a word.
+        kwargs.setdefault('allow_abbrev', False)
+        super().__init__(**kwargs)
+
+    def error(self, message):
+        self.exit(2, f'{self.prog}: error: {message} (see --help)\n')
+
+
+class Interrupted(CommandError):
+    """A signal asked a long run to stop, and it did so in good order."""
+
+    def __init__(self, message, exit_status):
+        super().__init__(message)
+        self.exit_status = exit_status
+
+
+def warn(message):
+    """Print one warning line on standard error."""
+    print(f'warning: {message}', file=sys.stderr, flush=True)
+
+
+def run_command(main):
+    """Call `main()` and end the process: 0, 2 for bad input, 130 and 143 for signals, else 1.
+
+    Other exceptions are bugs and keep their traceback (Python exits with 1 then).
+    """
+    try:
+        main()
+    except CommandError as error:
+        print(f'error: {error}', file=sys.stderr, flush=True)
+        sys.exit(error.exit_status)
+    except KeyboardInterrupt:
+        print('interrupted', file=sys.stderr, flush=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output (`| head`) is gone; keep Python quiet about the flush at exit.
+        sys.stderr.close()
+        sys.exit(1)
+    except OSError as error:
+        # Disk full, no permission: the system's message names the file.
+        print(f'error: {error}', file=sys.stderr, flush=True)
+        sys.exit(1)

@@ -1,0 +1,82 @@
+"""Files that are either whole or absent."""
+
+import contextlib
+import json
+import os
+import tempfile
+
+from pylib.command import UserError
+
+
+@contextlib.contextmanager
+def atomic_path(path):
+    """Yield a temporary path beside `path`; rename it to `path` when the block ends well.
+
+    The temporary name keeps the extension, so image writers see the format they expect.
+    """
+    folder, name = os.path.split(os.path.abspath(path))
+    os.makedirs(folder, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=folder, prefix='.writing-', suffix='-' + name)
+    os.close(handle)
+    try:
+        yield temporary
+        # mkstemp makes files private; give them the permissions a plain open() would.
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def write_text(path, text):
+    """Write a text file atomically, in UTF-8."""
+    with atomic_path(path) as temporary, \
+            open(temporary, 'w', encoding='utf-8', newline='') as stream:
+        stream.write(text)
+
+
+def write_json(path, value):
+    """Write `value` as indented JSON, atomically."""
+    write_text(path, json.dumps(value, indent=4) + '\n')
+
+
+def read_json(path):
+    """Return the object in a JSON file.
+
+    Raises:
+        UserError: the file is missing, unreadable, or holds something else than a JSON object.
+    """
+    try:
+        with open(path, encoding='utf-8') as stream:
+            value = json.load(stream)
+    except OSError as error:
+        raise UserError(f'{path}: {error.strerror}') from None
+    except UnicodeDecodeError:
+        raise UserError(f'{path}: not JSON (not even UTF-8 text)') from None
+    except json.JSONDecodeError as error:
+        raise UserError(f'{path}:{error.lineno}: not JSON ({error.msg})') from None
+    if not isinstance(value, dict):
+        raise UserError(f'{path}: expected a JSON object')
+    return value
+
+
+def append_json_line(stream, record):
+    """Append one JSON record to an open text file and flush it, so that readers can follow."""
+    stream.write(json.dumps(record) + '\n')
+    stream.flush()
+
+
+def read_json_lines(path):
+    """Return the records of a JSON-lines file; a last line cut short by a crash is left out."""
+    records = []
+    if not os.path.exists(path):
+        return records
+    with open(path, encoding='utf-8') as stream:
+        for line in stream:
+            try:
+                records.append(json.loads(line))
+            except ValueError:
+                break
+    return records

@@ -1,0 +1,33 @@
+"""STGAN for Python 3.7 (TensorFlow 1.15.5) and 3.9 - 3.13 (TensorFlow 2.15 on)."""
+
+from setuptools import setup
+
+CLASSIC = '; python_version < "3.8"'
+CURRENT = '; python_version >= "3.9"'
+
+setup(
+    name='stgan',
+    version='0.1.0',
+    description='STGAN face attribute editing: training, editing and evaluation in TensorFlow 1.x',
+    license='MIT',
+    packages=['stgan', 'tflib', 'imlib', 'pylib', 'att_classification'],
+    python_requires='>=3.7,!=3.8.*',
+    install_requires=[
+        'tensorflow==1.15.5' + CLASSIC,
+        'tensorflow>=2.15' + CURRENT,
+        # TensorFlow 1.15 was built before these broke its interfaces.
+        'protobuf<3.21' + CLASSIC,
+        'numpy>=1.16,<1.19' + CLASSIC,
+        'importlib-metadata' + CLASSIC,
+        'numpy>=1.23' + CURRENT,
+        'pillow>=9.5',
+        'scikit-image>=0.19',
+        'matplotlib>=3.5',
+        'rich>=13',
+        'tqdm>=4.60',
+    ],
+    extras_require={
+        'dev': ['pytest>=7', 'ruff; python_version >= "3.9"'],
+        'gpu': ['tensorflow[and-cuda]>=2.15' + CURRENT],
+    },
+)

@@ -1,0 +1,311 @@
+"""Every option of a run, declared once.
+
+`RunConfig` gives the command line its flags, the library its values and the experiment folder its
+`setting.txt`, which is the published code's file with more keys.
+"""
+
+import dataclasses
+import json
+import os
+from typing import Tuple
+
+from pylib import UserError, read_json, write_json
+from stgan.attributes import DEFAULT_ATTRIBUTES
+
+
+def boolean(text):
+    """Parse a flag's value as the published code does, but refuse what it took for False."""
+    if text.lower() in ('true', 't', 'yes', 'y', '1'):
+        return True
+    if text.lower() in ('false', 'f', 'no', 'n', '0'):
+        return False
+    raise ValueError(text)
+
+
+def option(default, help, fixed=False, **constraints):
+    """Declare an option.
+
+    Args:
+        fixed: the option shapes the networks or the order of the training data, so a run cannot be
+            resumed with another value.
+        constraints: choices, or minimum / above (a bound that is allowed / is not).
+    """
+    return dataclasses.field(default=default, metadata=dict(help=help, fixed=fixed, **constraints))
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """The options of a training run; the defaults are the published ones.
+
+    Raises:
+        UserError: from `check`, naming the flag at fault.
+    """
+
+    # settings
+    dataroot: str = option('/data/Datasets/CelebA/Img',
+                           'folder of list_attr_celeba.txt and the images')
+    split: str = option('auto', 'how images are divided into train, val, test: "position" in the '
+                        'list as published, "partition" for list_eval_partition.txt, or ratios '
+                        'such as 0.8,0.1,0.1; "auto": position for the full CelebA, else the '
+                        'partition file, else 0.9,0.02,0.08', fixed=True)
+    train_image_num: int = option(0, 'train on so many images only; 0: on all', fixed=True,
+                                  minimum=0)
+    gpu: str = option('all', 'GPUs to use, as in CUDA_VISIBLE_DEVICES')
+    device: str = option('auto', 'where to run; auto: a GPU if there is one',
+                         choices=('auto', 'cpu', 'gpu'))
+    threads: int = option(-1, 'CPU threads of TensorFlow; -1: one per core', minimum=-1)
+    seed: int = option(0, 'of initial weights, data order and random numbers', fixed=True,
+                       minimum=0)
+    # model
+    atts: Tuple[str, ...] = option(DEFAULT_ATTRIBUTES, 'attributes to edit', fixed=True)
+    img_size: int = option(128, 'image height and width', fixed=True, minimum=1)
+    shortcut_layers: int = option(4, 'skip connections from encoder to decoder', fixed=True,
+                                  minimum=0)
+    inject_layers: int = option(4, 'decoder layers that see the label', fixed=True, minimum=0)
+    enc_dim: int = option(64, 'channels of the first encoder layer', fixed=True, minimum=1)
+    dec_dim: int = option(64, 'channels of the last decoder layer', fixed=True, minimum=1)
+    dis_dim: int = option(64, 'channels of the first discriminator layer', fixed=True, minimum=1)
+    dis_fc_dim: int = option(1024, 'units of the discriminator\'s hidden layers', fixed=True,
+                             minimum=1)
+    enc_layers: int = option(5, 'encoder layers', fixed=True, minimum=1)
+    dec_layers: int = option(5, 'decoder layers', fixed=True, minimum=1)
+    dis_layers: int = option(5, 'discriminator layers', fixed=True, minimum=1)
+    # STGAN & STU
+    label: str = option('diff', 'what the generator is told: the difference to the source label, '
+                        'or the target label', fixed=True, choices=('diff', 'target'))
+    use_stu: bool = option(True, 'selective transfer units; false: AttGAN-like', fixed=True)
+    stu_dim: int = option(64, 'channels of the outermost STU', fixed=True, minimum=1)
+    stu_layers: int = option(4, 'STUs', fixed=True, minimum=1)
+    stu_inject_layers: int = option(4, 'STUs whose state sees the label', fixed=True, minimum=0)
+    stu_kernel_size: int = option(3, 'kernel of the STU gates', fixed=True, minimum=1)
+    stu_norm: str = option('none', 'normalization of the STU gates', fixed=True,
+                           choices=('none', 'bn', 'in'))
+    stu_state: str = option('stu', 'what a STU passes on: its reset state (stu), its output (gru) '
+                            'or the upsampled state (direct)', fixed=True,
+                            choices=('stu', 'gru', 'direct'))
+    multi_inputs: int = option(1, 'encoder layers that see the image', fixed=True, minimum=1)
+    one_more_conv: int = option(0, 'kernel of one more convolution after the decoder; 0: none',
+                                fixed=True, choices=(0, 1, 3))
+    # losses
+    mode: str = option('wgan', 'adversarial loss', fixed=True, choices=('wgan', 'lsgan', 'dcgan'))
+    rec_loss_weight: float = option(100., 'weight of the reconstruction loss', minimum=0)
+    gp_weight: float = option(10., 'weight of the gradient penalty', minimum=0)
+    d_att_weight: float = option(1., 'weight of the discriminator\'s attribute loss', minimum=0)
+    # training
+    epoch: int = option(200, 'epochs', minimum=1)
+    init_epoch: int = option(100, 'epochs until the learning rate falls to a tenth', minimum=1)
+    batch_size: int = option(32, 'images per update', fixed=True, minimum=1)
+    lr: float = option(2e-4, 'learning rate', above=0)
+    n_d: int = option(5, 'D updates per G update', fixed=True, minimum=1)
+    thres_int: float = option(.5, 'label of an attribute that is on; its negative means off',
+                              fixed=True, above=0)
+    test_int: float = option(1., 'intensity of sample edits, in multiples of thres_int')
+    n_sample: int = option(64, 'sample images', minimum=1)
+    save_freq: int = option(0, 'iterations between checkpoints; 0: an epoch', minimum=0)
+    sample_freq: int = option(0, 'iterations between sample grids; 0: an epoch', minimum=0)
+    # others
+    use_cropped_img: bool = option(False,
+                                   'take square images from img_crop_celeba[_png] uncropped')
+    experiment_name: str = option('', 'name of the folder below output/; default: the time')
+    num_ckpt: int = option(1, 'checkpoints to keep', minimum=1)
+
+    @property
+    def n_att(self):
+        """Number of attributes."""
+        return len(self.atts)
+
+    @property
+    def folder(self):
+        """The experiment folder, relative to the working directory as in the published code."""
+        return experiment_folder(self.experiment_name)
+
+    def check(self):
+        """Return self if every value is legal on its own and with the others, else raise."""
+        _check_values(self)
+        if len(set(self.atts)) < len(self.atts) or not self.atts:
+            raise UserError('--atts: expected one or more different attributes')
+        experiment_folder(self.experiment_name)
+        if self.enc_layers != self.dec_layers:
+            raise UserError(f'--dec_layers {self.dec_layers}: the decoder needs as many layers as '
+                            f'the encoder (--enc_layers {self.enc_layers})')
+        if self.use_stu and self.stu_layers != self.enc_layers - 1:
+            raise UserError(f'--stu_layers {self.stu_layers}: expected one less than --enc_layers '
+                            f'{self.enc_layers}')
+        if self.one_more_conv and self.dec_dim < 4:
+            raise UserError(f'--dec_dim {self.dec_dim}: --one_more_conv needs at least 4')
+        factor = 2 ** max(self.enc_layers, self.dis_layers)
+        if self.img_size % factor:
+            raise UserError(f'--img_size {self.img_size}: not divisible by {factor} = '
+                            f'2^{max(self.enc_layers, self.dis_layers)} (one halving per layer)')
+        return self
+
+    def save(self, folder):
+        """Write `setting.txt`."""
+        write_json(os.path.join(folder, 'setting.txt'), dataclasses.asdict(self))
+
+
+@dataclasses.dataclass(frozen=True)
+class TestConfig:
+    """The options of a test run, see test.py."""
+
+    __test__ = False  # pytest: this is no test class
+
+    experiment_name: str = option('', 'name of the folder below output/')
+    dataroot: str = option('', 'data folder; default: the one the experiment was trained with')
+    img: Tuple[int, ...] = option((), '1-based list positions of the images, e.g. 182638 202599; '
+                                  'default: the test split', minimum=1)
+    test_int: float = option(1., 'intensity of single edits, in multiples of thres_int; the paper '
+                             'uses 2')
+    test_atts: Tuple[str, ...] = option((), 'invert these attributes at once')
+    test_ints: Tuple[float, ...] = option((), 'their intensities; default: 1 each')
+    test_slide: bool = option(False, 'slide the intensity of one attribute, --test_att')
+    test_att: str = option('', 'attribute to slide')
+    test_int_min: float = option(-1., 'first intensity of the slide')
+    test_int_max: float = option(1., 'last intensity of the slide')
+    n_slide: int = option(10, 'intensities of the slide', minimum=2)
+    batch_size: int = option(4, 'images per session run', minimum=1)
+    gpu: str = option('all', 'GPUs to use, as in CUDA_VISIBLE_DEVICES')
+    device: str = option('auto', 'where to run; auto: a GPU if there is one',
+                         choices=('auto', 'cpu', 'gpu'))
+    threads: int = option(-1, 'CPU threads of TensorFlow; -1: one per core', minimum=-1)
+
+    @property
+    def folder(self):
+        """The experiment folder."""
+        return experiment_folder(self.experiment_name)
+
+    def check(self):
+        """Return self if every value is legal on its own and with the others, else raise."""
+        _check_values(self)
+        experiment_folder(self.experiment_name)
+        if self.test_slide != bool(self.test_att):
+            raise UserError('--test_slide and --test_att NAME belong together')
+        if self.test_slide and self.test_atts:
+            raise UserError('--test_slide slides one attribute: --test_atts does not go with it')
+        if self.test_ints and len(self.test_ints) != len(self.test_atts):
+            raise UserError(f'--test_ints: expected {len(self.test_atts)} numbers, one for each of '
+                            '--test_atts')
+        return self
+
+
+def _kind(field):
+    """(type of one value, whether the option is a list of them)."""
+    items = getattr(field.type, '__args__', None)
+    return (items[0], True) if items else (field.type, False)
+
+
+def _check_value(field, value):
+    """Raise a UserError unless `value` has the field's type and satisfies its constraints."""
+    flag, limits = f'--{field.name}', field.metadata
+    kind, is_list = _kind(field)
+    # bool is an int to Python, and JSON writes 100.0 as 100.
+    kinds = (int, float) if kind is float else kind
+    items = value if is_list else (value,)
+    if not isinstance(items, tuple) or not all(
+            isinstance(item, kinds) and isinstance(item, bool) == (kind is bool) for item in items):
+        expected = f'list of {kind.__name__}' if is_list else kind.__name__
+        raise UserError(f'{flag}: expected {expected}, got {json.dumps(value)}')
+    if 'choices' in limits and value not in limits['choices']:
+        raise UserError(f'{flag} {value}: choose from {", ".join(map(str, limits["choices"]))}')
+    for item in items:
+        # "not >=" rather than "<", to refuse NaN too.
+        if 'minimum' in limits and not item >= limits['minimum']:
+            raise UserError(f'{flag} {item}: expected at least {limits["minimum"]}')
+        if 'above' in limits and not item > limits['above']:
+            raise UserError(f'{flag} {item}: expected more than {limits["above"]}')
+
+
+def add_options(parser, options, **defaults):
+    """Give an argparse parser one flag for each field of an options class.
+
+    Args:
+        options: `RunConfig` or `TestConfig`.
+        defaults: other defaults than the class's.
+    """
+    for field in dataclasses.fields(options):
+        flag, (kind, is_list) = f'--{field.name}', _kind(field)
+        default = defaults.get(field.name, field.default)
+        help = field.metadata['help']
+        if kind is bool and default is False:
+            parser.add_argument(flag, action='store_true', help=help)
+            continue
+        parser.add_argument(
+            flag, type=boolean if kind is bool else kind, default=default, help=help,
+            nargs='+' if is_list else None, choices=field.metadata.get('choices'),
+            metavar=None if 'choices' in field.metadata else kind.__name__.upper())
+
+
+def from_args(options, args):
+    """Return the checked options in an argparse namespace, which may hold more."""
+    names = [field.name for field in dataclasses.fields(options)]
+    return options(**_with_tuples({name: getattr(args, name) for name in names})).check()
+
+
+def _with_tuples(values):
+    """`values` with lists, which JSON and argparse give, as tuples."""
+    return {name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()}
+
+
+def _check_values(options):
+    for field in dataclasses.fields(options):
+        _check_value(field, getattr(options, field.name))
+
+
+def experiment_folder(name):
+    """`output/<name>`.
+
+    Raises:
+        UserError: the name would lead out of output/.
+    """
+    if not name or name in ('.', '..') or '/' in name or '\\' in name or '\0' in name:
+        raise UserError(f'--experiment_name {name!r}: expected a plain folder name')
+    return os.path.join('output', name)
+
+
+def load_config(folder):
+    """Return (RunConfig, ignored keys) of an experiment folder, also one of the published code.
+
+    Options that its `setting.txt` does not know take their defaults.
+
+    Raises:
+        UserError: no such experiment, or a setting that is not legal.
+    """
+    path = os.path.join(folder, 'setting.txt')
+    if not os.path.isdir(folder):
+        raise UserError(f'{folder}: no such experiment; is --experiment_name right?')
+    if not os.path.exists(path):
+        raise UserError(f'{path}: missing, so this is no experiment folder')
+    stored = read_json(path)
+    known = {field.name for field in dataclasses.fields(RunConfig)}
+    values = _with_tuples({name: value for name, value in stored.items() if name in known})
+    # The folder may have been renamed since.
+    values['experiment_name'] = os.path.basename(os.path.normpath(folder))
+    try:
+        config = RunConfig(**values).check()
+    except UserError as error:
+        raise UserError(f'{path}: {error}') from None
+    return config, sorted(set(stored) - known - {'clear'})
+
+
+def changed_options(config, reference=None):
+    """Return lines `name = value  [default: x]` for options that differ from `reference`."""
+    reference = reference or RunConfig()
+    lines = []
+    for field in dataclasses.fields(RunConfig):
+        value, default = getattr(config, field.name), getattr(reference, field.name)
+        if value != default and field.name != 'experiment_name':
+            lines.append(f'{field.name} = {_shown(value)}  [default: {_shown(default)}]')
+    return lines
+
+
+def fixed_differences(config, stored):
+    """Return lines for the options that differ but must not when a run is resumed."""
+    return [f'--{field.name}: {_shown(getattr(stored, field.name))} so far, now '
+            f'{_shown(getattr(config, field.name))}'
+            for field in dataclasses.fields(RunConfig) if field.metadata['fixed']
+            and getattr(config, field.name) != getattr(stored, field.name)]
+
+
+def _shown(value):
+    return ' '.join(value) if isinstance(value, tuple) else str(value)

@@ -1,0 +1,161 @@
+"""Editing with a trained network: encode an image once, decode it for every edit."""
+
+import os
+from collections import OrderedDict
+
+import numpy as np
+from tqdm import tqdm
+
+import imlib
+from pylib import UserError
+from stgan import attributes, data, models, sheets
+from stgan.config import load_config
+from tflib import checkpoint, tf, utils
+
+GENERATOR_SCOPES = ('Genc', 'Gstu', 'Gdec')
+
+
+class EditGraph:
+    """The generator in inference mode, added to the current graph; it shares existing variables."""
+
+    def __init__(self, config):
+        size, self._label_mode = config.img_size, config.label
+        self._images = tf.placeholder(tf.float32, [None, size, size, 3])
+        self._rows = tf.placeholder(tf.int32, [None])
+        self._labels = tf.placeholder(tf.float32, [None, config.n_att])
+        zs = models.encode(config, self._images, is_training=False)
+        zs = [tf.gather(z, self._rows) for z in zs]
+        self._edited = models.decode(config, zs, self._labels, is_training=False)
+
+    def run(self, session, images, targets, sources):
+        """Edit every image towards each of its targets.
+
+        Args:
+            images: float32 [N,S,S,3] in [-1,1].
+            targets: signed labels [N,E,n_att] (see `stgan.attributes`).
+            sources: signed labels [N,n_att].
+
+        Returns:
+            float32 [N,E,S,S,3] in [-1,1].
+        """
+        count, edits, n_att = targets.shape
+        labels = attributes.generator_label(self._label_mode, sources[:, np.newaxis], targets)
+        edited = session.run(self._edited, {
+            self._images: images,
+            self._rows: np.repeat(np.arange(count), edits),
+            self._labels: labels.reshape(-1, n_att)})
+        return edited.reshape((count, edits) + edited.shape[1:])
+
+
+class Editor:
+    """A trained generator, ready to edit.
+
+    Args:
+        experiment_dir: experiment folder of this or of the published code, e.g. 'output/128'.
+        device: 'auto', 'cpu' or 'gpu'.
+
+    Attributes:
+        config: the experiment's `RunConfig`; checkpoint: path of the weights in use.
+
+    Raises:
+        UserError: no such experiment, no checkpoint, or one that does not fit.
+    """
+
+    def __init__(self, experiment_dir, device='auto', threads=-1):
+        self.config, _ = load_config(experiment_dir)
+        folder = os.path.join(experiment_dir, 'checkpoints')
+        self.checkpoint = checkpoint.latest(folder)
+        if self.checkpoint is None:
+            raise UserError(f'{folder}: no checkpoint; train the experiment first')
+        device = utils.resolve_device(device)
+        with tf.Graph().as_default() as graph:
+            self._graph = EditGraph(self.config)
+            self._session = utils.session(device, threads, graph)
+            checkpoint.restore(self._session, self.checkpoint, tf.global_variables(),
+                               GENERATOR_SCOPES)
+
+    def edit(self, image, targets, source=None):
+        """Edit one image.
+
+        Args:
+            image: float32 [S,S,3] in [-1,1], S the experiment's img_size.
+            targets: signed labels [E,n_att] (see `stgan.attributes`), one edit a row.
+            source: signed label [n_att] of the image. None stands for zeros: `targets` are then
+                the differences themselves (experiments with label='diff').
+
+        Returns:
+            float32 [E,S,S,3] in [-1,1].
+        """
+        targets = np.asarray(targets, np.float32)
+        source = np.zeros(targets.shape[-1:], np.float32) if source is None else np.asarray(source)
+        return self.edit_batch(image[np.newaxis], targets[np.newaxis], source[np.newaxis])[0]
+
+    def edit_batch(self, images, targets, sources):
+        """Edit a batch, see `EditGraph.run`."""
+        return self._graph.run(self._session, images, targets, sources)
+
+    def close(self):
+        """Free the session."""
+        self._session.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
+
+
+def _test_images(config, options):
+    """Return (CelebA, 0-based list positions int64 [n]) of a test."""
+    celeba = data.CelebA(options.dataroot or config.dataroot, config.atts, config.split,
+                         config.use_cropped_img)
+    if not options.img:
+        indices = celeba.part('test')
+        if not len(indices):
+            raise UserError(f'{celeba.folder}: the test split is empty ({celeba.split}); name '
+                            'images with --img')
+        return celeba, indices
+    for position in options.img:
+        if position > len(celeba):
+            raise UserError(f'--img {position}: the list has images 1 to {len(celeba)}')
+    return celeba, np.array(list(OrderedDict.fromkeys(options.img))) - 1
+
+
+def test(options, config, plan):
+    """Edit test images and write one sheet per image into the experiment folder.
+
+    Args:
+        options: the `TestConfig`; config: the experiment's `RunConfig`; plan: a `sheets.Plan`.
+    """
+    utils.select_gpus(options.gpu)
+    celeba, indices = _test_images(config, options)
+    paths, labels = celeba.paths(indices), celeba.labels[indices]
+    names = [f'{index + 1:06d}{plan.suffix}.png' for index in indices]
+    folder, size = os.path.join(options.folder, plan.folder), options.batch_size
+    with Editor(options.folder, options.device, options.threads) as editor:
+        print(f'{len(indices)} images, {len(plan.columns)} results each, by {editor.checkpoint}',
+              flush=True)
+        batches = data.load_images(paths, config.img_size, celeba.crop, size)
+        progress = tqdm(batches, total=-(-len(paths) // size), unit='batch', dynamic_ncols=True)
+        for number, images in enumerate(progress):
+            batch = slice(number * size, number * size + len(images))
+            results = editor.edit_batch(images, plan.targets(labels[batch]),
+                                        attributes.signed(labels[batch], config.thres_int))
+            if not number:
+                # Only now: nothing is written before the first images were good.
+                sheets.write_description(
+                    folder, _sheet_settings(plan, editor), plan.columns, OrderedDict(
+                        (name, (celeba.names[index], row))
+                        for name, index, row in zip(names, indices, labels)))
+            for name, image, edits in zip(names[batch], images, results):
+                imlib.write(os.path.join(folder, name), sheets.compose(image, edits))
+    print(f'wrote {folder}')
+
+
+def _sheet_settings(plan, editor):
+    """What tells sheets that belong together from others; see `sheets.write_description`."""
+    config = editor.config
+    return OrderedDict(
+        mode=plan.mode, img_size=config.img_size, attributes=list(config.atts),
+        thres_int=config.thres_int, checkpoint=os.path.basename(editor.checkpoint),
+        weights=checkpoint.fingerprint(editor.checkpoint))

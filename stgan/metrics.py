@@ -1,0 +1,103 @@
+"""PSNR and SSIM between source and reconstruction, the paper's measures of image quality."""
+
+import csv
+import functools
+import io
+import os
+from collections import OrderedDict
+
+import numpy as np
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from tqdm import tqdm
+
+from pylib import atomic_path, parallel_map, write_json, write_text
+
+# Published results on CelebA at 128x128 (paper, table 2).
+PAPER_PSNR, PAPER_SSIM, PAPER_IMAGES = 31.67, 0.948, 19962
+
+
+def psnr(image, reference):
+    """Peak signal-to-noise ratio in dB of two uint8 images [H,W,3]; infinite if equal."""
+    with np.errstate(divide='ignore'):
+        return float(peak_signal_noise_ratio(reference, image, data_range=255))
+
+
+def ssim(image, reference):
+    """Structural similarity of two uint8 images [H,W,3]: 7x7 uniform window, mean of the channels.
+
+    Source: Wang et al., "Image quality assessment: from error visibility to structural
+    similarity", 2004, as scikit-image computes it by default.
+    """
+    return float(structural_similarity(reference, image, data_range=255, channel_axis=2))
+
+
+def _measure(folder, column, name):
+    source, results = folder.read(name)
+    return psnr(results[column], source), ssim(results[column], source)
+
+
+def measure_folder(folder, processes=None):
+    """Return OrderedDict sheet name -> (PSNR in dB, SSIM) of the reconstructions in a folder.
+
+    Args:
+        folder: a `sheets.SheetFolder`.
+        processes: None: one per core.
+
+    Raises:
+        UserError: the sheets show no reconstruction, or one is unreadable.
+    """
+    measure = functools.partial(_measure, folder, folder.column_index('reconstruction'))
+    names = list(folder.labels)
+    values = tqdm(parallel_map(measure, names, processes), total=len(names), unit='sheet',
+                  dynamic_ncols=True)
+    return OrderedDict(zip(names, values))
+
+
+def write_report(folder, values):
+    """Write psnr_ssim.json, .csv and a histogram .png into `folder`; return their summary.
+
+    Args:
+        values: of `measure_folder`.
+
+    Returns:
+        OrderedDict: images, psnr, ssim (means), their deviations and the paper's row.
+    """
+    table = np.array(list(values.values()))
+    means = table.mean(axis=0)
+    summary = OrderedDict(images=len(table), psnr=float(means[0]), ssim=float(means[1]))
+    finite = table[np.isfinite(table[:, 0])]
+    # Equal images have an infinite PSNR, which neither a deviation nor JSON can hold.
+    summary['equal_images'] = len(table) - len(finite)
+    if len(finite) < len(table):
+        summary['psnr'] = float(finite[:, 0].mean()) if len(finite) else None
+    summary['psnr_std'] = float(finite[:, 0].std()) if len(finite) else None
+    summary['ssim_std'] = float(table[:, 1].std())
+    summary['paper'] = {'images': PAPER_IMAGES, 'psnr': PAPER_PSNR, 'ssim': PAPER_SSIM}
+
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator='\n')
+    writer.writerow(['sheet', 'psnr', 'ssim'])
+    for name, (psnr_, ssim_) in values.items():
+        writer.writerow([name, f'{psnr_:.6f}', f'{ssim_:.8f}'])
+    write_text(os.path.join(folder, 'psnr_ssim.csv'), text.getvalue())
+    _plot_histograms(os.path.join(folder, 'psnr_ssim.png'), finite[:, 0], table[:, 1])
+    write_json(os.path.join(folder, 'psnr_ssim.json'), summary)
+    return summary
+
+
+def _plot_histograms(path, psnrs, ssims):
+    """Distribution over the images, with the mean and the paper's mean."""
+    from matplotlib.figure import Figure  # noqa: PLC0415  (slow to import, workers need none)
+
+    figure = Figure(figsize=(10, 3.6), constrained_layout=True)
+    for axes, numbers, label, paper in zip(figure.subplots(1, 2), (psnrs, ssims),
+                                           ('PSNR [dB]', 'SSIM'), (PAPER_PSNR, PAPER_SSIM)):
+        axes.hist(numbers, bins=min(40, max(5, len(numbers) // 5)), color='#8fb3d9')
+        if len(numbers):
+            axes.axvline(np.mean(numbers), color='#1f4e79', label=f'mean {np.mean(numbers):.4g}')
+        axes.axvline(paper, color='#c0504d', linestyle='--', label=f'paper {paper} (CelebA 128)')
+        axes.set_xlabel(label)
+        axes.set_ylabel('images')
+        axes.legend(frameon=False)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=100)

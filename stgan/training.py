@@ -1,0 +1,363 @@
+"""The training graph, and the loop that runs it."""
+
+import functools
+import json
+import os
+import shutil
+import sys
+import time
+from collections import OrderedDict, namedtuple
+
+import numpy as np
+from tqdm import tqdm
+
+import imlib
+from pylib import (
+    RunFailed,
+    StopRequest,
+    UserError,
+    append_json_line,
+    read_json_lines,
+    warn,
+    write_text,
+)
+from stgan import attributes, data, editing, losses, models, sheets
+from stgan.config import changed_options, fixed_differences, load_config
+from tflib import checkpoint, summary, tf, utils
+from tflib.layers import GlorotUniform
+
+CHECKPOINTS, SUMMARIES, METRICS = 'checkpoints', 'summaries', 'metrics.jsonl'
+SAMPLES = 'sample_training'
+
+# What a random draw of the graph is for; with the run's seed and the batch number it keys the draw.
+ALPHA, BETA = range(2)
+
+Update = namedtuple('Update', 'op terms')
+Update.__doc__ = """An optimizer step, which takes its own batch; terms: name -> loss scalar."""
+
+TrainingGraph = namedtuple('TrainingGraph', 'updates counter learning_rate')
+TrainingGraph.__doc__ = """What `fit` runs.
+
+updates: the `Update`s of one iteration, in order; counter: int64 variable, iterations finished;
+learning_rate: float32 placeholder.
+"""
+
+Schedule = namedtuple('Schedule', 'epochs iterations learning_rate save_freq sample_freq num_ckpt')
+Schedule.__doc__ = """How long and how fast.
+
+iterations: per epoch; learning_rate: function of the 0-based epoch; save_freq, sample_freq: in
+iterations; num_ckpt: checkpoints to keep.
+"""
+
+
+def discriminator_terms(config, batch, alpha=None, beta=None):
+    """What a D update minimizes ('d_loss') and its parts, as OrderedDict of scalars.
+
+    Source: paper formulas 9 and 11. alpha, beta: as in `losses.gradient_penalty`.
+    """
+    critic = functools.partial(models.discriminate, config)
+    source, target = _signed(config, batch.a), _signed(config, batch.b)
+    with tf.name_scope('edit'):
+        label = attributes.generator_label(config.label, source, target)
+        xb_ = models.decode(config, models.encode(config, batch.xa), label)
+    xa_logit_gan, xa_logit_att = critic(batch.xa)
+    xb__logit_gan, _ = critic(xb_)
+    gan = losses.discriminator_adversarial_loss(config.mode, xa_logit_gan, xb__logit_gan)
+    fake = xb_ if config.mode == 'wgan' else None
+    gp = losses.gradient_penalty(critic, batch.xa, fake, alpha, beta)
+    att = losses.sigmoid_cross_entropy(batch.a, xa_logit_att)
+    loss = gan + config.gp_weight * gp + config.d_att_weight * att
+    return OrderedDict(d_loss_gan=gan, gp=gp, d_loss_att=att, d_loss=loss)
+
+
+def generator_terms(config, batch):
+    """What a G update minimizes ('g_loss') and its parts, as OrderedDict of scalars.
+
+    Source: paper formulas 10, 12 and 13.
+    """
+    source, target = _signed(config, batch.a), _signed(config, batch.b)
+    zs = models.encode(config, batch.xa)
+    with tf.name_scope('edit'):
+        xb_ = models.decode(config, zs, attributes.generator_label(config.label, source, target))
+    # Both passes update the same moving averages: one after the other, or runs would differ.
+    with tf.name_scope('reconstruction'), tf.control_dependencies([xb_]):
+        xa_ = models.decode(config, zs, attributes.generator_label(config.label, source, source))
+    logit_gan, logit_att = models.discriminate(config, xb_)
+    gan = losses.generator_adversarial_loss(config.mode, logit_gan)
+    att = losses.sigmoid_cross_entropy(batch.b, logit_att)
+    rec = losses.reconstruction_loss(batch.xa, xa_)
+    loss = gan + 10. * att + config.rec_loss_weight * rec
+    return OrderedDict(g_loss_gan=gan, g_loss_att=att, g_loss_rec=rec, g_loss=loss)
+
+
+def _signed(config, labels):
+    """{0,1} labels -> float32 labels of -thres_int and +thres_int, in the graph."""
+    return (tf.cast(labels, tf.float32) * 2 - 1) * config.thres_int
+
+
+def _uniform(shape, config, purpose, number):
+    """float32 draws from [0,1) that depend on (seed, purpose, batch number) only."""
+    key = tf.stack([tf.constant(2 * config.seed + purpose, tf.int64), number])
+    return tf.random.stateless_uniform(shape, key)
+
+
+def build(config, batch):
+    """Return the `TrainingGraph` of STGAN on a `data.Batch`.
+
+    D and G have loss graphs of their own: a D update computes nothing that only G needs.
+    """
+    learning_rate = tf.placeholder(tf.float32, [])
+    with tf.variable_scope('', initializer=GlorotUniform(config.seed)):
+        count = config.batch_size
+        alpha = _uniform([count, 1, 1, 1], config, ALPHA, batch.number)
+        beta = _uniform(tf.shape(batch.xa), config, BETA, batch.number)
+        # G first: its variables are then created in the order of the published code.
+        with tf.name_scope('G_loss'):
+            g_terms = generator_terms(config, batch)
+        with tf.name_scope('D_loss'):
+            d_terms = discriminator_terms(config, batch, alpha, beta)
+    d_variables = utils.trainable_variables('D')
+    g_variables = utils.trainable_variables(*editing.GENERATOR_SCOPES)
+    counter = utils.iteration_counter()
+    # The order decides which of beta1_power and beta1_power_1 is whose.
+    d_step = tf.train.AdamOptimizer(learning_rate, beta1=0.5).minimize(
+        d_terms['d_loss'], var_list=d_variables)
+    g_step = tf.train.AdamOptimizer(learning_rate, beta1=0.5).minimize(
+        g_terms['g_loss'], var_list=g_variables, global_step=counter)
+    updates = [Update(d_step, d_terms)] * config.n_d + [Update(g_step, g_terms)]
+    return TrainingGraph(updates, counter, learning_rate)
+
+
+def learning_rate(config, epoch):
+    """Learning rate of a 0-based epoch: a tenth after every `init_epoch` epochs."""
+    return config.lr / 10 ** (epoch // config.init_epoch)
+
+
+def fit(folder, graph, batches, schedule, report, device, threads=-1):
+    """Run a training graph to the end of its schedule, from its newest checkpoint if there is one.
+
+    Writes checkpoints/, summaries/ and metrics.jsonl into `folder`.
+
+    Args:
+        batches: the `data.TrainingBatches` that the graph reads.
+        report: function (session, checkpoint name) called every `sample_freq` iterations.
+        device: 'cpu' or 'gpu'.
+
+    Raises:
+        UserError: the checkpoint does not fit.
+        RunFailed: a loss is not finite; the checkpoints stay as they were.
+        Interrupted: after SIGINT or SIGTERM, when the iteration is finished and saved.
+    """
+    checkpoints = checkpoint.Checkpoints(os.path.join(folder, CHECKPOINTS), schedule.num_ckpt)
+    newest = checkpoint.latest(checkpoints.folder)
+    total = schedule.epochs * schedule.iterations
+    with utils.session(device, threads) as session, StopRequest() as stop:
+        session.run(tf.global_variables_initializer())
+        if newest:
+            checkpoints.restore(session, newest)
+        first = int(session.run(graph.counter))
+        print(f'{"resuming after" if first else "starting at"} iteration {first} of {total}'
+              + (f', from {newest}' if newest else ''), flush=True)
+        if first >= total:
+            print('nothing to do: all epochs are trained; raise --epoch to train on', flush=True)
+            return
+        batches.seek(session, first * len(graph.updates))
+        log = _Log(folder, first)
+        progress = tqdm(total=total, initial=first, unit='it', dynamic_ncols=True,
+                        mininterval=.5 if sys.stderr.isatty() else 60)
+        for iteration in range(first, total):
+            epoch, in_epoch = divmod(iteration, schedule.iterations)
+            began = time.time()
+
+            # 1. updates, each with a batch of its own
+            rate = schedule.learning_rate(epoch)
+            terms = OrderedDict()
+            for number, update in enumerate(graph.updates, iteration * len(graph.updates)):
+                terms.update(_run_update(session, update, {graph.learning_rate: rate}, batches,
+                                         number))
+                _check_finite(terms, iteration, checkpoints.folder)
+
+            # 2. log
+            log.write(iteration + 1, OrderedDict(
+                epoch=epoch, lr=rate, seconds=round(time.time() - began, 4), **terms))
+            progress.update()
+            progress.set_postfix({name: f'{value:.3g}' for name, value in terms.items()
+                                  if name.endswith('loss')}, refresh=False)
+            if iteration == first + 10:
+                hours = progress.format_dict['elapsed'] / 11 * (total - iteration - 1) / 3600
+                progress.write(f'about {hours:.1f} hours to go on the {device}')
+
+            # 3. checkpoint and samples
+            name = checkpoint.published_name(epoch, in_epoch + 1, schedule.iterations)
+            last = iteration + 1 == total
+            if (iteration + 1) % schedule.save_freq == 0 or last or stop.signum:
+                path = checkpoints.save(session, name)
+                progress.write(f'saved {path}')
+            if (iteration + 1) % schedule.sample_freq == 0 or last:
+                report(session, name)
+
+            # 4. stop in good order
+            if stop.signum:
+                raise stop.interruption(f'stopped and saved after iteration {iteration + 1} of '
+                                        f'{total}; the same command goes on')
+        progress.close()
+        log.close()
+
+
+def _run_update(session, update, feed, batches, number):
+    """Run an update and return its terms as floats; unreadable images are replaced."""
+    while True:
+        try:
+            values, _ = session.run([update.terms, update.op], feed)
+            return OrderedDict((name, float(value)) for name, value in values.items())
+        except tf.errors.OpError as error:
+            batches.recover(session, number, error)
+
+
+def _check_finite(terms, iteration, checkpoint_folder):
+    broken = [name for name, value in terms.items() if not np.isfinite(value)]
+    if broken:
+        good = checkpoint.latest(checkpoint_folder) or 'none'
+        raise RunFailed(f'iteration {iteration + 1}: {", ".join(broken)} not finite; nothing was '
+                        f'saved, the last good checkpoint is {good}')
+
+
+class _Log:
+    """metrics.jsonl and TensorBoard scalars of a run, going on after iteration `first`."""
+
+    def __init__(self, folder, first):
+        path = os.path.join(folder, METRICS)
+        # What was logged after the checkpoint that the run resumes from is about to happen again.
+        kept = [record for record in read_json_lines(path) if record.get('iteration', 0) <= first]
+        write_text(path, ''.join(json.dumps(record) + '\n' for record in kept))
+        self._stream = open(path, 'a', encoding='utf-8')  # noqa: SIM115  (see close)
+        self._scalars = summary.ScalarWriter(os.path.join(folder, SUMMARIES), first)
+
+    def write(self, iteration, values):
+        append_json_line(self._stream, OrderedDict(iteration=iteration, **values))
+        self._scalars.write({_tag(name): value for name, value in values.items()}, iteration)
+
+    def close(self):
+        self._stream.close()
+        self._scalars.close()
+
+
+def _tag(name):
+    """TensorBoard groups tags by what stands before the slash."""
+    if name.startswith(('d_', 'gp')):
+        return 'D/' + name
+    return 'G/' + name if name.startswith('g_') else 'run/' + name
+
+
+class _SampleGrid:
+    """Edits of the same validation images, written at intervals: a column per attribute."""
+
+    def __init__(self, config, celeba):
+        indices = celeba.part('val')[:config.n_sample]
+        self._config = config
+        self._graph = editing.EditGraph(config)
+        self._labels = celeba.labels[indices]
+        self._images = np.concatenate(list(data.load_images(
+            celeba.paths(indices), config.img_size, celeba.crop, 16))) if len(indices) else []
+
+    def write(self, session, name):
+        """Write `sample_training/<name>.jpg`: images below each other, as in test sheets."""
+        if not len(self._images):
+            return
+        config, rows = self._config, []
+        for image, row in zip(self._images, self._labels):
+            labels = row[np.newaxis]
+            targets = attributes.single_targets(labels, config.atts, config.thres_int,
+                                                config.test_int)
+            results = self._graph.run(session, image[np.newaxis], targets,
+                                      attributes.signed(labels, config.thres_int))[0]
+            # The first result is the reconstruction, result 1 + i edits attribute i.
+            sheets.mark(results[1:], np.diagonal(targets[0, 1:]) > 0)
+            rows.append(sheets.compose(image, results))
+        path = os.path.join(config.folder, SAMPLES, os.path.splitext(name)[0] + '.jpg')
+        imlib.write(path, imlib.stack_rows(np.array(rows)), quality=95)
+
+
+def train(config, clear=False):
+    """Train an experiment from its folder's state on; see train.py.
+
+    Args:
+        clear: start over, removing what earlier training left in the folder.
+    """
+    if not clear:
+        _check_resumable(config)
+    utils.select_gpus(config.gpu)
+    device = utils.resolve_device(config.device)
+    celeba = data.CelebA(config.dataroot, config.atts, config.split, config.use_cropped_img)
+    indices = celeba.part('train')[:config.train_image_num or None]
+    schedule = _schedule(config, len(indices), celeba)
+    with tf.Graph().as_default():
+        batches = data.TrainingBatches(celeba, indices, config.img_size, config.batch_size,
+                                       config.seed)
+        graph = build(config, batches.batch)
+        samples = _SampleGrid(config, celeba)
+        newest = checkpoint.latest(os.path.join(config.folder, CHECKPOINTS))
+        if newest and not clear:
+            checkpoint.check_fits(newest, tf.global_variables())
+        _print_banner(config, device, celeba, len(indices), schedule)
+        if clear:
+            # Test sheets stay: they are test.py's.
+            remove_training(config.folder,
+                            ('setting.txt', CHECKPOINTS, SUMMARIES, METRICS, SAMPLES))
+        config.save(config.folder)
+        fit(config.folder, graph, batches, schedule, samples.write, device, config.threads)
+    print(f'trained: {config.folder}; next: python test.py --experiment_name '
+          f'{config.experiment_name} --test_int 2')
+
+
+def _schedule(config, images, celeba):
+    iterations = images // (config.batch_size * (config.n_d + 1))
+    if not iterations:
+        raise UserError(f'--batch_size {config.batch_size}: an iteration takes '
+                        f'{config.batch_size * (config.n_d + 1)} images (n_d + 1 batches), but '
+                        f'there are {images} to train on ({celeba.split})')
+    return Schedule(config.epoch, iterations, functools.partial(learning_rate, config),
+                    config.save_freq or iterations, config.sample_freq or iterations,
+                    config.num_ckpt)
+
+
+def _check_resumable(config):
+    """Raise a UserError if the folder holds a run that these options cannot go on with."""
+    if not os.path.exists(os.path.join(config.folder, 'setting.txt')):
+        return
+    stored, ignored = load_config(config.folder)
+    if ignored:
+        warn(f'{config.folder}/setting.txt: unknown options: {", ".join(ignored)}')
+    differences = fixed_differences(config, stored)
+    if differences:
+        raise UserError(f'{config.folder} cannot be resumed with other values of '
+                        f'{"; ".join(differences)}. Take another --experiment_name, or --clear to '
+                        'start over')
+
+
+def _print_banner(config, device, celeba, train_images, schedule):
+    why = f'--device {config.device}' if config.device != 'auto' else (
+        'found a GPU' if device == 'gpu' else 'NO GPU FOUND: full-size training takes weeks')
+    print(f'experiment  {config.folder}')
+    print(f'device      {device.upper()} ({why})')
+    print(f'TensorFlow  {utils.tensorflow_version()}, Python {sys.version.split()[0]}')
+    print(f'images      {train_images} train, {len(celeba.part("val"))} val, '
+          f'{len(celeba.part("test"))} test ({celeba.split})')
+    print(f'iterations  {schedule.iterations} an epoch, {schedule.epochs} epochs; one is '
+          f'{config.n_d} D updates and 1 G update, each on {config.batch_size} images')
+    for number, line in enumerate(changed_options(config)):
+        print(f'{"" if number else "options":12}{line}')
+    sys.stdout.flush()
+
+
+def remove_training(folder, names):
+    """Say which of the named files and folders of earlier training there are, and remove them."""
+    names = [name for name in names if os.path.exists(os.path.join(folder, name))]
+    if names:
+        print(f'--clear: removing {", ".join(names)} from {folder}', flush=True)
+    for name in names:
+        path = os.path.join(folder, name)
+        if os.path.isdir(path):
+            shutil.rmtree(path)
+        else:
+            os.unlink(path)

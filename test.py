@@ -1,0 +1,26 @@
+"""Edit test images with a trained experiment: one PNG sheet per image.
+
+Single attributes: `python test.py --experiment_name 128 --test_int 2`.
+Several at once: `python test.py --experiment_name 128 --test_atts Pale_Skin Male`.
+Intensity control: `python test.py --experiment_name 128 --test_slide --test_att Male`.
+"""
+
+from pylib import ArgumentParser, run_command
+from stgan.config import TestConfig, add_options, from_args, load_config
+from stgan.sheets import plan_test
+
+
+def main():
+    parser = ArgumentParser(description=__doc__)
+    add_options(parser, TestConfig)
+    options = from_args(TestConfig, parser.parse_args())
+    config, _ = load_config(options.folder)
+    plan = plan_test(config, options)
+
+    # Only now: TensorFlow takes seconds to load, a bad flag should not.
+    from stgan.editing import test  # noqa: PLC0415
+    test(options, config, plan)
+
+
+if __name__ == '__main__':
+    run_command(main)

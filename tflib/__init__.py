@@ -1,0 +1,48 @@
+"""TensorFlow helpers that know nothing of STGAN.
+
+`from tflib import tf` is how every module of this project gets TensorFlow: as TF 1 (graphs and
+sessions) on 1.15 and on 2.x alike.
+"""
+
+import contextlib
+import os
+import sys
+import warnings
+
+# TensorFlow's start-up chatter would bury the start banner; an environment setting still wins.
+_CHATTY = 'TF_CPP_MIN_LOG_LEVEL' in os.environ
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+
+
+@contextlib.contextmanager
+def quiet_native_code():
+    """Drop what native code writes to standard error, unless TF_CPP_MIN_LOG_LEVEL is set.
+
+    TensorFlow 2.x reports absent CUDA libraries there, at error level, before its log level counts.
+    """
+    if _CHATTY:
+        yield
+        return
+    sys.stderr.flush()
+    standard_error = os.dup(2)
+    with open(os.devnull, 'w') as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(standard_error, 2)
+        os.close(standard_error)
+
+
+with quiet_native_code(), warnings.catch_warnings():
+    # NumPy 1.18 comments on TensorFlow 1.15's dtype definitions, six times.
+    warnings.simplefilter('ignore', FutureWarning)
+    import tensorflow.compat.v1 as tf
+
+tf.logging.set_verbosity(tf.logging.ERROR)
+tf.disable_v2_behavior()
+# disable_v2_behavior() brings back ref variables, with which tf.gradients() may read a weight
+# before or after an update of the same run. Names and checkpoints are the same for both kinds.
+tf.enable_resource_variables()
+
+__all__ = ['quiet_native_code', 'tf']

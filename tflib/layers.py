@@ -1,0 +1,128 @@
+"""The layers of the published networks on `tf.nn`, under slim's variable names.
+
+Each call creates its variables in a scope of its own (`Conv`, `Conv_1`, ...), numbered in order of
+creation within the surrounding scope, exactly as tf.contrib.slim did. Images are NHWC.
+"""
+
+import zlib
+
+from tflib import tf
+
+
+class GlorotUniform:
+    """Glorot-uniform initial weights that depend on the seed and the variable's name only.
+
+    TensorFlow's own initializers give other values in 1.15 and 2.x for one graph seed. Install for
+    all weights of a scope: `tf.variable_scope(scope, initializer=GlorotUniform(seed))`.
+
+    Source: Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural
+    networks", 2010, formula 16 (slim's default initializer).
+    """
+
+    def __init__(self, seed):
+        self.seed = seed
+
+    def __call__(self, shape, dtype=tf.float32, partition_info=None):
+        # get_variable() calls this inside the name scope '<variable>/Initializer'.
+        name = tf.get_default_graph().get_name_scope()
+        receptive_field = 1
+        for size in shape[:-2]:
+            receptive_field *= int(size)
+        limit = (6. / (receptive_field * (int(shape[-2]) + int(shape[-1])))) ** 0.5
+        seed = [self.seed, zlib.crc32(name.encode()) & 0x7fffffff]
+        return tf.random.stateless_uniform(shape, seed, -limit, limit, dtype)
+
+
+def shape(x):
+    """Return the shape of `x` as a list: numbers where they are static, else scalar tensors."""
+    static = x.shape.as_list()
+    dynamic = tf.unstack(tf.shape(x))
+    return [d if s is None else s for s, d in zip(static, dynamic)]
+
+
+def variable(name, size, initializer=None, trainable=True):
+    """The float32 variable `name` of the current scope; default: the scope's initializer."""
+    return tf.get_variable(name, size, tf.float32, initializer, trainable=trainable)
+
+
+def batch_norm(x, is_training, decay=0.999, epsilon=1e-3):
+    """Batch normalization with scale and offset; x is [N,H,W,C].
+
+    In training the moving averages are updated in the same run as the forward pass: the output
+    depends on the update (slim's `updates_collections=None`).
+    """
+    with tf.variable_scope('BatchNorm'):
+        channels = x.shape.as_list()[-1:]
+        beta = variable('beta', channels, tf.zeros_initializer())
+        gamma = variable('gamma', channels, tf.ones_initializer())
+        mean = variable('moving_mean', channels, tf.zeros_initializer(), trainable=False)
+        variance = variable('moving_variance', channels, tf.ones_initializer(), trainable=False)
+        if not is_training:
+            return tf.nn.fused_batch_norm(x, gamma, beta, mean, variance, epsilon,
+                                          is_training=False)[0]
+        y, batch_mean, batch_variance = tf.nn.fused_batch_norm(x, gamma, beta, epsilon=epsilon)
+        updates = [tf.assign_sub(moving, (moving - batch) * (1. - decay))
+                   for moving, batch in ((mean, batch_mean), (variance, batch_variance))]
+        with tf.control_dependencies(updates):
+            return tf.identity(y)
+
+
+def instance_norm(x, epsilon=1e-6):
+    """Instance normalization with scale and offset; x is [N,H,W,C]."""
+    with tf.variable_scope('InstanceNorm'):
+        channels = x.shape.as_list()[-1:]
+        beta = variable('beta', channels, tf.zeros_initializer())
+        gamma = variable('gamma', channels, tf.ones_initializer())
+        mean, variance = tf.nn.moments(x, [1, 2], keepdims=True)
+        return tf.nn.batch_normalization(x, mean, variance, beta, gamma, epsilon)
+
+
+def _finish(y, normalizer, activation):
+    """Normalize or else add a bias (slim gives a layer one or the other), then activate."""
+    if normalizer is not None:
+        y = normalizer(y)
+    else:
+        y = tf.nn.bias_add(y, variable('biases', y.shape.as_list()[-1:], tf.zeros_initializer()))
+    return y if activation is None else activation(y)
+
+
+def conv2d(x, channels, kernel_size, stride=1, normalizer=None, activation=None):
+    """SAME convolution: [N,H,W,C] -> [N,ceil(H/stride),ceil(W/stride),channels]."""
+    with tf.variable_scope(None, 'Conv'):
+        weights = variable('weights', [kernel_size, kernel_size, x.shape.as_list()[-1], channels])
+        y = tf.nn.conv2d(x, weights, [1, stride, stride, 1], 'SAME')
+        return _finish(y, normalizer, activation)
+
+
+def conv2d_transpose(x, channels, kernel_size, stride=1, normalizer=None, activation=None):
+    """SAME transposed convolution: [N,H,W,C] -> [N,H*stride,W*stride,channels]."""
+    with tf.variable_scope(None, 'Conv2d_transpose'):
+        batch, height, width, in_channels = shape(x)
+        weights = variable('weights', [kernel_size, kernel_size, channels, in_channels])
+        y = tf.nn.conv2d_transpose(x, weights, [batch, height * stride, width * stride, channels],
+                                   [1, stride, stride, 1], 'SAME')
+        return _finish(y, normalizer, activation)
+
+
+def flatten(x):
+    """[N, ...] -> [N, product of the rest], which must be static."""
+    size = 1
+    for dimension in x.shape.as_list()[1:]:
+        size *= dimension
+    return tf.reshape(x, [-1, size])
+
+
+def flatten_fully_connected(x, channels, activation=None):
+    """[N, ...] -> [N,channels], with bias."""
+    with tf.variable_scope(None, 'flatten_fully_connected'):
+        x = flatten(x)
+        with tf.variable_scope('fully_connected'):
+            weights = variable('weights', [x.shape.as_list()[-1], channels])
+            return _finish(tf.matmul(x, weights), None, activation)
+
+
+def concat_label(z, label):
+    """Append `label` [N,n], tiled over the image, to the channels of `z` [N,H,W,C]."""
+    _, height, width, _ = shape(z)
+    tiled = tf.tile(label[:, tf.newaxis, tf.newaxis, :], [1, height, width, 1])
+    return tf.concat([z, tiled], axis=3)
