@@ -8,7 +8,7 @@ import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 # Run from this folder, as published, Python would look for packages here only.
-sys.path[0] = os.path.dirname(HERE)
+sys.path.insert(0, os.path.dirname(HERE))
 
 from pylib import ArgumentParser, run_command  # noqa: E402
 

@@ -86,6 +86,9 @@ class RunConfig:
     multi_inputs: int = option(1, 'encoder layers that see the image', fixed=True, minimum=1)
     one_more_conv: int = option(0, 'kernel of one more convolution after the decoder; 0: none',
                                 fixed=True, choices=(0, 1, 3))
+    bn_decay: float = option(.999, 'decay of the batch norm averages that editing uses; an average '
+                             'over 1/(1-decay) updates, so runs of a few thousand need less',
+                             minimum=0)
     # losses
     mode: str = option('wgan', 'adversarial loss', fixed=True, choices=('wgan', 'lsgan', 'dcgan'))
     rec_loss_weight: float = option(100., 'weight of the reconstruction loss', minimum=0)

@@ -19,7 +19,7 @@ from tflib.layers import (
 MAX_DIM = 1024
 
 
-def Genc(x, dim=64, n_layers=5, multi_inputs=1, is_training=True):
+def Genc(x, dim=64, n_layers=5, multi_inputs=1, is_training=True, bn_decay=0.999):
     """Encoder.
 
     Args:
@@ -28,7 +28,7 @@ def Genc(x, dim=64, n_layers=5, multi_inputs=1, is_training=True):
     Returns:
         The feature maps [z0 .. z(n_layers-1)]; zi is [N, H/2^(i+1), W/2^(i+1), min(dim*2^i, 1024)].
     """
-    bn = partial(batch_norm, is_training=is_training)
+    bn = partial(batch_norm, is_training=is_training, decay=bn_decay)
     conv_bn_lrelu = partial(conv2d, normalizer=bn, activation=tf.nn.leaky_relu)
 
     with tf.variable_scope('Genc', reuse=tf.AUTO_REUSE):
@@ -45,7 +45,7 @@ def Genc(x, dim=64, n_layers=5, multi_inputs=1, is_training=True):
 
 
 def stu_cell(feature, state, channels, is_training=True, kernel_size=3, norm='none',
-             pass_state='stu'):
+             pass_state='stu', bn_decay=0.999):
     """Selective transfer unit (paper section 3.2; ConvGRUCell in the published code).
 
     Args:
@@ -59,7 +59,7 @@ def stu_cell(feature, state, channels, is_training=True, kernel_size=3, norm='no
         (output, state for the next cell), each [N,h,w,channels].
     """
     normalizer = {'none': None,
-                  'bn': partial(batch_norm, is_training=is_training),
+                  'bn': partial(batch_norm, is_training=is_training, decay=bn_decay),
                   'in': instance_norm}[norm]
     gate = partial(conv2d, channels=channels, kernel_size=kernel_size, normalizer=normalizer,
                    activation=tf.nn.sigmoid)
@@ -76,7 +76,7 @@ def stu_cell(feature, state, channels, is_training=True, kernel_size=3, norm='no
 
 
 def Gstu(zs, a, dim=64, n_layers=4, inject_layers=4, is_training=True, kernel_size=3, norm='none',
-         pass_state='stu'):
+         pass_state='stu', bn_decay=0.999):
     """Selective transfer units between encoder and decoder, from the deepest map outwards.
 
     Args:
@@ -92,7 +92,7 @@ def Gstu(zs, a, dim=64, n_layers=4, inject_layers=4, is_training=True, kernel_si
         for i in range(n_layers):
             level = n_layers - 1 - i
             output, state = stu_cell(zs[level], state, min(dim * 2 ** level, MAX_DIM), is_training,
-                                     kernel_size, norm, pass_state)
+                                     kernel_size, norm, pass_state, bn_decay)
             selected.insert(0, output)
             if inject_layers > i:
                 state = concat_label(state, a)
@@ -100,7 +100,7 @@ def Gstu(zs, a, dim=64, n_layers=4, inject_layers=4, is_training=True, kernel_si
 
 
 def Gdec(zs, a, dim=64, n_layers=5, shortcut_layers=4, inject_layers=4, is_training=True,
-         one_more_conv=0):
+         one_more_conv=0, bn_decay=0.999):
     """Decoder.
 
     Args:
@@ -112,7 +112,7 @@ def Gdec(zs, a, dim=64, n_layers=5, shortcut_layers=4, inject_layers=4, is_train
     Returns:
         Images [N,H,W,3] in [-1,1].
     """
-    bn = partial(batch_norm, is_training=is_training)
+    bn = partial(batch_norm, is_training=is_training, decay=bn_decay)
     dconv_bn_relu = partial(conv2d_transpose, normalizer=bn, activation=tf.nn.relu)
 
     with tf.variable_scope('Gdec', reuse=tf.AUTO_REUSE):
@@ -150,16 +150,18 @@ def D(x, n_att, dim=64, fc_dim=1024, n_layers=5):
 
 def encode(config, x, is_training=True):
     """Feature maps of images [N,S,S,3]: the part of G that does not depend on the edit."""
-    return Genc(x, config.enc_dim, config.enc_layers, config.multi_inputs, is_training)
+    return Genc(x, config.enc_dim, config.enc_layers, config.multi_inputs, is_training,
+                config.bn_decay)
 
 
 def decode(config, zs, label, is_training=True):
     """Edited images [N,S,S,3] from feature maps and label [N,n_att]: the rest of G."""
     if config.use_stu:
         zs = Gstu(zs, label, config.stu_dim, config.stu_layers, config.stu_inject_layers,
-                  is_training, config.stu_kernel_size, config.stu_norm, config.stu_state)
+                  is_training, config.stu_kernel_size, config.stu_norm, config.stu_state,
+                  config.bn_decay)
     return Gdec(zs, label, config.dec_dim, config.dec_layers, config.shortcut_layers,
-                config.inject_layers, is_training, config.one_more_conv)
+                config.inject_layers, is_training, config.one_more_conv, config.bn_decay)
 
 
 def discriminate(config, x):

@@ -4,7 +4,7 @@ import glob
 import os
 import zlib
 
-from pylib import RunFailed, UserError
+from pylib import RunFailed, UserError, warn
 from tflib import tf
 
 
@@ -43,20 +43,32 @@ def variables_in(path):
         raise UserError(f'{path}: not a readable checkpoint ({reason})') from None
 
 
+def _is_slot(name, names):
+    """Whether `name` is that of an optimizer slot: a variable's name and one more part."""
+    return name.rpartition('/')[0] in names
+
+
 def check_fits(path, variables, scopes=None):
-    """Raise a UserError unless the checkpoint holds exactly `variables`, in name and shape.
+    """Check that a checkpoint holds exactly `variables`, in name and shape.
 
     Args:
         scopes: for graphs that need a part of the checkpoint only: the top scopes in which to
             search for unexpected variables; optimizer slots do not count then. None: all.
+
+    Returns:
+        Names of optimizer slots that the checkpoint lacks, as published weights may.
+
+    Raises:
+        UserError: lists what is missing, unexpected or reshaped.
     """
     stored = variables_in(path)
     wanted = {v.op.name: v.shape.as_list() for v in variables}
-    missing = sorted(set(wanted) - set(stored))
-    unexpected = sorted(name for name in set(stored) - set(wanted)
-                        if scopes is None
-                        # A slot's name is that of its variable and one more part.
-                        or (name.split('/')[0] in scopes and name.rpartition('/')[0] not in wanted))
+    absent = sorted(set(wanted) - set(stored))
+    slots = [name for name in absent if _is_slot(name, wanted)]
+    missing = [name for name in absent if name not in slots]
+    unexpected = sorted(
+        name for name in set(stored) - set(wanted) if scopes is None
+        or (name.split('/')[0] in scopes and not _is_slot(name, wanted)))
     reshaped = [f'{name} {stored[name]} instead of {wanted[name]}'
                 for name in sorted(set(wanted) & set(stored)) if wanted[name] != stored[name]]
     problems = [f'{len(names)} {kind} ({_first(names)})' for kind, names in
@@ -64,6 +76,7 @@ def check_fits(path, variables, scopes=None):
     if problems:
         raise UserError(f'{path}: does not fit the model: {"; ".join(problems)}; the model\'s '
                         'options differ from those it was trained with')
+    return slots
 
 
 def _first(names, most=5):
@@ -71,10 +84,15 @@ def _first(names, most=5):
 
 
 def restore(session, path, variables, scopes=None):
-    """Restore `variables` from a checkpoint that fits (see `check_fits`)."""
-    check_fits(path, variables, scopes)
+    """Restore `variables` from a checkpoint that fits (see `check_fits`).
+
+    Optimizer slots that it lacks keep their values, with a warning.
+    """
+    slots = check_fits(path, variables, scopes)
+    if slots:
+        warn(f'{path}: lacks {len(slots)} optimizer slots, which start anew ({_first(slots)})')
     try:
-        tf.train.Saver(variables).restore(session, path)
+        tf.train.Saver([v for v in variables if v.op.name not in slots]).restore(session, path)
     except (tf.errors.OpError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f'{path}: damaged checkpoint ({reason})') from None

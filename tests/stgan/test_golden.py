@@ -1,4 +1,4 @@
-"""Parity with the published code: tests/golden holds arrays that it computed on TensorFlow 1.15.5."""
+"""Parity with the published code, which computed tests/golden on TensorFlow 1.15.5."""
 
 import json
 from pathlib import Path
@@ -88,7 +88,8 @@ def golden(request):
 
 
 def test_variable_names_and_shapes(golden):
-    wanted = {name: list(value.shape) for name, value in golden.group('var/', golden.wanted).items()}
+    stored = golden.group('var/', golden.wanted)
+    wanted = {name: list(value.shape) for name, value in stored.items()}
     assert {name: v.shape.as_list() for name, v in golden.variables.items()} == wanted
 
 

@@ -1,0 +1,94 @@
+"""Editing: published folders, checkpoints of the other TensorFlow, and the Editor's contract."""
+
+import numpy as np
+import pytest
+
+import imlib
+from pylib import UserError
+from stgan import attributes, data
+from stgan.editing import Editor
+
+
+def assert_like_published(folder, wanted_folder):
+    """Tolerances of 8-bit truncation and JPEG decoding: tests/golden/README.md."""
+    wanted = sorted(wanted_folder.glob('*.png'))
+    assert wanted
+    for path in wanted:
+        difference = np.abs(imlib.read(str(folder / path.name)).astype(int)
+                            - imlib.read(str(path)).astype(int))
+        assert difference.mean() < .05 and difference.max() <= 2, path.name
+
+
+@pytest.mark.parametrize('arguments, folder', [
+    (['--test_int', '2'], 'sample_testing'),
+    (['--test_atts', 'Pale_Skin', 'Male'], 'sample_testing_multi'),
+    (['--test_atts', 'Pale_Skin', 'Male', '--test_ints', '1.0', '1.0'], 'sample_testing_multi')])
+def test_published_sheets(run, published_run, arguments, folder):
+    """Faults 1 and 3, and checkpoints of TensorFlow 1.15 on any TensorFlow."""
+    experiment = published_run / 'output' / 'golden'
+    wanted = experiment / 'published'
+    (experiment / folder).rename(wanted)
+    done = run('test.py', '--experiment_name', 'golden', '--dataroot', 'celeba', '--img', 1, 2, 3,
+               *arguments)
+    assert done.status == 0, done.err
+    assert_like_published(experiment / folder, wanted)
+    labels = (experiment / folder / 'labels.csv').read_text().splitlines()
+    assert len(labels) == 4 and labels[1].split(',')[-1] in '01'
+
+
+def test_current_checkpoint_gives_equal_images_everywhere(golden_folder):
+    """The reverse: a checkpoint and the images that TensorFlow 2.21 made of it."""
+    with np.load(str(golden_folder / 'current_run' / 'edits.npz')) as stored:
+        images, targets, sources, wanted = (stored[name] for name in
+                                            ('images', 'targets', 'sources', 'edits'))
+    with Editor(str(golden_folder / 'current_run'), device='cpu') as editor:
+        np.testing.assert_allclose(editor.edit_batch(images, targets, sources), wanted, atol=1e-4)
+
+
+def test_edit_one_image(trained, toy_data):
+    celeba = data.CelebA(str(toy_data))
+    (images,) = data.load_images(celeba.paths([0, 1]), 32, True, 2)
+    labels = data.CelebA(str(toy_data), attributes.DEFAULT_ATTRIBUTES).labels[:2]
+    with Editor(str(trained / 'output' / 'toy'), device='cpu') as editor:
+        config = editor.config
+        targets = attributes.single_targets(labels, config.atts, config.thres_int, 2.)
+        sources = attributes.signed(labels, config.thres_int)
+        batch = editor.edit_batch(images, targets, sources)
+        assert batch.shape == (2, 14, 32, 32, 3) and np.abs(batch).max() <= 1
+        one = editor.edit(images[1], targets[1], sources[1])
+        np.testing.assert_allclose(one, batch[1], atol=1e-5)
+        # Without a source the targets are differences.
+        np.testing.assert_allclose(editor.edit(images[1], targets[1] - sources[1]), one, atol=1e-5)
+        # A difference of zero reconstructs.
+        np.testing.assert_allclose(editor.edit(images[1], np.zeros([1, 13]))[0], one[0], atol=1e-5)
+
+
+def test_slide_at_the_source_label_reconstructs(run, workspace):
+    """Fault 2: with the published slide no position of the slider gives the reconstruction."""
+    done = run('test.py', '--experiment_name', 'toy', '--test_slide', '--test_att', 'Male',
+               '--n_slide', 3, '--img', 1)
+    assert done.status == 0, done.err
+    run('test.py', '--experiment_name', 'toy', '--img', 1)
+    experiment = workspace / 'output' / 'toy'
+    slide = imlib.read(str(experiment / 'sample_testing_slide' / '000001.png'))
+    single = imlib.read(str(experiment / 'sample_testing' / '000001.png'))
+    is_male = int((experiment / 'sample_testing' / 'labels.csv').read_text().splitlines()[1]
+                  .split(',')[2 + list(attributes.DEFAULT_ATTRIBUTES).index('Male')])
+    at_source = 35 + 32 * (2 if is_male else 0)
+    np.testing.assert_array_equal(slide[:, at_source:at_source + 32], single[:, 35:67])
+
+
+def test_experiments_without_checkpoint_are_named(tmp_path, trained):
+    folder = tmp_path / 'empty'
+    folder.mkdir()
+    (folder / 'setting.txt').write_text('{}')
+    with pytest.raises(UserError, match='no checkpoint; train the experiment first'):
+        Editor(str(folder))
+
+
+def test_repeated_images_are_edited_once(run, workspace):
+    assert run('test.py', '--experiment_name', 'toy', '--img', 2, 1, 2).status == 0
+    folder = workspace / 'output' / 'toy' / 'sample_testing'
+    assert sorted(path.name for path in folder.glob('*.png')) == ['000001.png', '000002.png']
+    rows = (folder / 'labels.csv').read_text().splitlines()
+    assert [row.split(',')[1] for row in rows[1:]] == ['000001.jpg', '000002.jpg']

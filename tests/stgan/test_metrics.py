@@ -1,0 +1,82 @@
+"""PSNR and SSIM against formulas and scikit-image; fault 14."""
+
+import json
+
+import numpy as np
+import pytest
+from skimage.metrics import structural_similarity
+
+import imlib
+from pylib import read_json
+from stgan import metrics, sheets
+
+
+def noisy_pair(size=40):
+    random = np.random.RandomState(1)
+    image = random.randint(20, 200, [size, size, 3]).astype(np.uint8)
+    return image, (image + random.randint(-9, 10, image.shape)).astype(np.uint8)
+
+
+def test_psnr_is_the_formula():
+    image, other = noisy_pair()
+    error = np.mean((image.astype(float) - other) ** 2)
+    assert metrics.psnr(image, other) == pytest.approx(10 * np.log10(255 ** 2 / error), abs=1e-9)
+    assert metrics.psnr(image, image) == np.inf
+
+
+def test_ssim_is_the_mean_over_7x7_windows_and_channels():
+    image, other = noisy_pair(16)
+    values = []
+    for channel in range(3):
+        for row in range(10):
+            for column in range(10):
+                x, y = (array[row:row + 7, column:column + 7, channel].astype(float)
+                        for array in (image, other))
+                covariance = np.cov(x.ravel(), y.ravel())
+                c1, c2 = (.01 * 255) ** 2, (.03 * 255) ** 2
+                values.append((2 * x.mean() * y.mean() + c1) * (2 * covariance[0, 1] + c2)
+                              / ((x.mean() ** 2 + y.mean() ** 2 + c1)
+                                 * (covariance[0, 0] + covariance[1, 1] + c2)))
+    assert metrics.ssim(image, other) == pytest.approx(np.mean(values), abs=1e-6)
+
+
+def test_command_agrees_with_scikit_image(run, published_run):
+    """Fault 9: 128 pixels and 15 columns are not written into the evaluation."""
+    done = run('psnr_ssim.py', '--experiment_name', 'golden', '--processes', 1)
+    assert done.status == 0, done.err
+    assert 'paper' in done.out and '31.67' in done.out and '19962' in done.out
+    experiment = published_run / 'output' / 'golden'
+    summary = read_json(str(experiment / 'psnr_ssim.json'))
+    wanted = []
+    for path in sorted((experiment / 'sample_testing').glob('*.png')):
+        sheet = imlib.read(str(path))
+        source, reconstruction = sheet[:, :128].astype(float), sheet[:, 140:268].astype(float)
+        error = np.mean((source - reconstruction) ** 2)
+        wanted.append((10 * np.log10(255 ** 2 / error), structural_similarity(
+            source, reconstruction, data_range=255, channel_axis=2)))
+    assert summary['images'] == 3
+    np.testing.assert_allclose([summary['psnr'], summary['ssim']], np.mean(wanted, axis=0),
+                               rtol=1e-9)
+    rows = (experiment / 'psnr_ssim.csv').read_text().splitlines()
+    assert rows[0] == 'sheet,psnr,ssim' and len(rows) == 4
+    assert imlib.read(str(experiment / 'psnr_ssim.png')).shape[1] == 1000
+
+
+def test_processes_give_the_same_values(run, published_run):
+    values = []
+    for processes in (1, 2):
+        done = run('psnr_ssim.py', '--img_dir', 'output/golden/sample_testing', '--processes',
+                   processes)
+        assert done.status == 0, done.err
+        values.append((published_run / 'output' / 'golden' / 'psnr_ssim.csv').read_text())
+    assert values[0] == values[1]
+
+
+def test_equal_images_do_not_make_the_mean_infinite(tmp_path):
+    images = np.random.RandomState(0).uniform(-1, 1, [32, 32, 3])
+    imlib.write(str(tmp_path / 'sample_testing' / '000001.png'),
+                sheets.compose(images, images[np.newaxis]))
+    folder = sheets.open_folder(str(tmp_path / 'sample_testing'))
+    summary = metrics.write_report(str(tmp_path), metrics.measure_folder(folder, 1))
+    assert (summary['psnr'], summary['ssim'], summary['equal_images']) == (None, 1, 1)
+    json.loads((tmp_path / 'psnr_ssim.json').read_text(), parse_constant=pytest.fail)
