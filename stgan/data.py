@@ -14,7 +14,7 @@ import numpy as np
 
 import imlib
 from pylib import UserError, warn
-from tflib import tf, utils
+from tflib import quiet_native_code, tf, utils
 
 PARTS = ('train', 'val', 'test')
 CELEBA_IMAGES = 202599
@@ -230,9 +230,12 @@ def unreadable_images(paths, img_size, crop):
         with utils.session('cpu', threads=1, graph=graph) as session:
             for path in paths:
                 try:
-                    session.run(image, {path_: path})
+                    with quiet_native_code():
+                        session.run(image, {path_: path})
+                except tf.errors.InvalidArgumentError:
+                    bad.append((path, 'cut short, or no JPEG or PNG'))
                 except tf.errors.OpError as error:
-                    bad.append((path, error.message.splitlines()[0].split('[[')[0].strip()))
+                    bad.append((path, type(error).__name__))
     return bad
 
 
@@ -252,7 +255,9 @@ def load_images(paths, img_size, crop, batch_size):
     try:
         start = 0
         while start < len(paths):
-            yield session.run(batch)
+            with quiet_native_code():
+                images = session.run(batch)
+            yield images
             start += batch_size
     except tf.errors.OpError:
         bad = unreadable_images(paths[start:start + batch_size], img_size, crop)

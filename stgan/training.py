@@ -1,5 +1,6 @@
 """The training graph, and the loop that runs it."""
 
+import contextlib
 import functools
 import json
 import os
@@ -162,46 +163,44 @@ def fit(folder, graph, batches, schedule, report, device, threads=-1):
             print('nothing to do: all epochs are trained; raise --epoch to train on', flush=True)
             return
         batches.seek(session, first * len(graph.updates))
-        log = _Log(folder, first)
-        progress = tqdm(total=total, initial=first, unit='it', dynamic_ncols=True,
-                        mininterval=.5 if sys.stderr.isatty() else 60)
-        for iteration in range(first, total):
-            epoch, in_epoch = divmod(iteration, schedule.iterations)
-            began = time.time()
+        with contextlib.closing(_Log(folder, first)) as log, tqdm(
+                total=total, initial=first, unit='it', dynamic_ncols=True,
+                mininterval=.5 if sys.stderr.isatty() else 60) as progress:
+            for iteration in range(first, total):
+                epoch, in_epoch = divmod(iteration, schedule.iterations)
+                began = time.time()
 
-            # 1. updates, each with a batch of its own
-            rate = schedule.learning_rate(epoch)
-            terms = OrderedDict()
-            for number, update in enumerate(graph.updates, iteration * len(graph.updates)):
-                terms.update(_run_update(session, update, {graph.learning_rate: rate}, batches,
-                                         number))
-                _check_finite(terms, iteration, checkpoints.folder)
+                # 1. updates, each with a batch of its own
+                rate = schedule.learning_rate(epoch)
+                terms = OrderedDict()
+                for number, update in enumerate(graph.updates, iteration * len(graph.updates)):
+                    terms.update(_run_update(session, update, {graph.learning_rate: rate}, batches,
+                                             number))
+                    _check_finite(terms, iteration, checkpoints.folder)
 
-            # 2. log
-            log.write(iteration + 1, OrderedDict(
-                epoch=epoch, lr=rate, seconds=round(time.time() - began, 4), **terms))
-            progress.update()
-            progress.set_postfix({name: f'{value:.3g}' for name, value in terms.items()
-                                  if name.endswith('loss')}, refresh=False)
-            if iteration == first + 10:
-                hours = progress.format_dict['elapsed'] / 11 * (total - iteration - 1) / 3600
-                progress.write(f'about {hours:.1f} hours to go on the {device}')
+                # 2. log
+                log.write(iteration + 1, OrderedDict(
+                    epoch=epoch, lr=rate, seconds=round(time.time() - began, 4), **terms))
+                progress.update()
+                progress.set_postfix({name: f'{value:.3g}' for name, value in terms.items()
+                                      if name.endswith('loss')}, refresh=False)
+                if iteration == first + 10:
+                    hours = progress.format_dict['elapsed'] / 11 * (total - iteration - 1) / 3600
+                    progress.write(f'about {hours:.1f} hours to go on the {device}')
 
-            # 3. checkpoint and samples
-            name = checkpoint.published_name(epoch, in_epoch + 1, schedule.iterations)
-            last = iteration + 1 == total
-            if (iteration + 1) % schedule.save_freq == 0 or last or stop.signum:
-                path = checkpoints.save(session, name)
-                progress.write(f'saved {path}')
-            if (iteration + 1) % schedule.sample_freq == 0 or last:
-                report(session, name)
+                # 3. checkpoint and samples
+                name = checkpoint.published_name(epoch, in_epoch + 1, schedule.iterations)
+                last = iteration + 1 == total
+                if (iteration + 1) % schedule.save_freq == 0 or last or stop.signum:
+                    path = checkpoints.save(session, name)
+                    progress.write(f'saved {path}')
+                if (iteration + 1) % schedule.sample_freq == 0 or last:
+                    report(session, name)
 
-            # 4. stop in good order
-            if stop.signum:
-                raise stop.interruption(f'stopped and saved after iteration {iteration + 1} of '
-                                        f'{total}; the same command goes on')
-        progress.close()
-        log.close()
+                # 4. stop in good order
+                if stop.signum:
+                    raise stop.interruption(f'stopped and saved after iteration {iteration + 1} of '
+                                            f'{total}; the same command goes on')
 
 
 def _run_update(session, update, feed, batches, number):

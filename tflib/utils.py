@@ -27,10 +27,11 @@ def resolve_device(device):
     Raises:
         UserError: a GPU is asked for and TensorFlow sees none.
     """
-    if device == 'cpu':
-        return 'cpu'
+    # For the CPU too: who looks for GPUs first makes 2.x complain of absent CUDA libraries.
     with quiet_native_code():
         gpus = tf.config.experimental.list_physical_devices('GPU')
+    if device == 'cpu':
+        return 'cpu'
     if device == 'gpu' and not gpus:
         raise UserError(f'--device gpu: {tensorflow_version()} sees no GPU; check driver and CUDA '
                         'libraries (TF_CPP_MIN_LOG_LEVEL=0 shows what is missing) or take '
@@ -61,7 +62,8 @@ def session_config(device, threads=-1):
 
 def session(device='cpu', threads=-1, graph=None):
     """Open a session on `graph` (default: the current graph)."""
-    return tf.Session(graph=graph, config=session_config(device, threads))
+    with quiet_native_code():
+        return tf.Session(graph=graph, config=session_config(device, threads))
 
 
 def tensorflow_version():

@@ -1,0 +1,144 @@
+"""The attribute classifier and what it measures."""
+
+import json
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+
+import imlib
+from att_classification import evaluation, training
+from att_classification.models import classifier
+from pylib import UserError
+from stgan import sheets
+from stgan.attributes import CELEBA_ATTRIBUTES, DEFAULT_ATTRIBUTES
+from stgan.config import RunConfig
+from tflib import checkpoint, tf, utils
+
+
+def test_variables_are_those_of_the_published_checkpoint(golden_folder):
+    with open(str(golden_folder / 'classifier_variables.json')) as stream:
+        wanted = json.load(stream)
+    with tf.Graph().as_default():
+        classifier(tf.zeros([1, 128, 128, 3]))
+        assert {v.op.name: v.shape.as_list() for v in tf.global_variables()} == wanted
+
+
+def test_a_file_like_the_published_one_is_restored_by_name(tmp_path):
+    """128.ckpt without classifier.json: 40 CelebA attributes, 128 pixels."""
+    with tf.Graph().as_default(), utils.session() as session:
+        x = tf.placeholder(tf.float32, [None, 128, 128, 3])
+        logits = classifier(x, is_training=False)
+        session.run(tf.global_variables_initializer())
+        path = checkpoint.Checkpoints(str(tmp_path), 1).save(session, '128.ckpt')
+        images = np.random.RandomState(0).randint(0, 256, [2, 128, 128, 3]).astype(np.uint8)
+        wanted = session.run(logits, {x: imlib.to_float(images)}) > 0
+    for name in (path, str(tmp_path)):
+        published = evaluation.Classifier(name, 'cpu')
+        assert published.atts == list(CELEBA_ATTRIBUTES) and published.img_size == 128
+        np.testing.assert_array_equal(published.predict(images), wanted)
+
+
+def test_learning_rate_is_published():
+    rates = [training.learning_rate(2e-4, 25, epoch) for epoch in (0, 8, 9, 24)]
+    np.testing.assert_allclose(rates, [2e-4, 2e-4, 2e-4 * (24 / 25) ** .75, 2e-4 * (9 / 25) ** .75])
+
+
+class Oracle:
+    """Reads the labels that `painted` has put into the pixels."""
+
+    atts = ['Other', 'Male', 'Bald', 'Young']
+
+    def predict(self, images):
+        return (images[:, :len(self.atts), 0, 0] > 127).astype(np.int64)
+
+
+def painted(labels):
+    image = np.full([32, 32, 3], -1, np.float32)
+    image[:len(labels), 0] = np.array(labels)[:, np.newaxis] * 2 - 1
+    return image
+
+
+@pytest.fixture
+def painted_folder(tmp_path):
+    """Two sheets: editing Bald works once and disturbs Male once, editing Male always works."""
+    config = RunConfig(atts=('Bald', 'Male'), img_size=32)
+    names = ['000001.png', '000002.png']
+    sheets.write_description(
+        str(tmp_path), OrderedDict(img_size=32, attributes=['Bald', 'Male']),
+        sheets.single_plan(config, 2.).columns,
+        OrderedDict((name, ('x.jpg', [0, 1])) for name in names))
+    # Per image: Other, Male, Bald, Young.
+    source = painted([0, 1, 0, 1])
+    results = [[source, painted([0, 1, 1, 1]), painted([0, 0, 0, 1])],
+               [source, painted([0, 0, 0, 1]), painted([0, 0, 0, 1])]]
+    for name, edits in zip(names, results):
+        imlib.write(str(tmp_path / name), sheets.compose(source, edits))
+    return sheets.open_folder(str(tmp_path))
+
+
+def test_accuracy_error_and_confusion(painted_folder):
+    result = evaluation.evaluate(painted_folder, Oracle())
+    assert result.atts == ['Bald', 'Male'] and result.images == 2
+    np.testing.assert_allclose(result.source_accuracy, [1, 1])
+    np.testing.assert_allclose(result.accuracy, [.5, 1])
+    np.testing.assert_allclose(result.error_each, [[0, .5], [0, 0]])
+    np.testing.assert_allclose(result.error, [.5, 0])
+
+
+def test_attribute_subset(painted_folder):
+    result = evaluation.evaluate(painted_folder, Oracle(), ['Male'])
+    assert result.atts == ['Male'] and result.accuracy.tolist() == [1]
+    for atts, complaint in ((['Young'], '--atts Young: the sheets edit Bald Male'),
+                            (['Bald'], 'Bald: unknown to the classifier')):
+        classifier_ = Oracle()
+        classifier_.atts = ['Male', 'Young']
+        with pytest.raises(UserError, match=complaint):
+            evaluation.evaluate(painted_folder, classifier_, atts)
+
+
+def test_labels_of_published_sheets_come_from_the_list(published_run):
+    """Fault 9: no tfrecord is needed, and no number of attributes is written into the code."""
+    folder = sheets.open_folder(str(published_run / 'output' / 'golden' / 'sample_testing'))
+
+    class Nobody:
+        atts = list(CELEBA_ATTRIBUTES)
+
+        def predict(self, images):
+            return np.zeros([len(images), 40], np.int64)
+    with pytest.raises(UserError, match='no labels.csv; name the data folder with --dataroot'):
+        evaluation.evaluate(folder, Nobody())
+    result = evaluation.evaluate(folder, Nobody(), dataroot=str(published_run / 'celeba'))
+    # Who sees nothing is right about an edit where the attribute was on: image 1 is Bald.
+    assert result.accuracy[DEFAULT_ATTRIBUTES.index('Bald')] == pytest.approx(1 / 3)
+    assert result.images == 3
+
+
+def test_sheets_of_other_modes_are_refused(published_run):
+    folder = sheets.open_folder(str(published_run / 'output' / 'golden' / 'sample_testing_multi'))
+    with pytest.raises(UserError, match='do not show one edit per attribute'):
+        evaluation.evaluate(folder, Oracle())
+
+
+def test_training_resumes(tmp_path, toy_data, capfd):
+    def train(epochs, **options):
+        training.train(str(toy_data), str(tmp_path), img_size=32, epochs=epochs, batch_size=16,
+                       device='cpu', **options)
+        return capfd.readouterr().out
+    train(1)
+    assert 'resuming after iteration 3 of 6' in train(2)
+    with pytest.raises(UserError, match='classifier.json: trained with other attributes'):
+        train(2, atts=['Bald'])
+    assert '--clear: removing checkpoints, summaries, metrics.jsonl, test_accuracy.json' in (
+        train(1, atts=['Bald'], clear=True))
+    assert evaluation.Classifier(str(tmp_path / 'checkpoints'), 'cpu').atts == ['Bald']
+
+
+def test_training_is_repeatable(tmp_path, toy_data):
+    marks = []
+    for name in ('a', 'b'):
+        training.train(str(toy_data), str(tmp_path / name), img_size=32, epochs=1, batch_size=16,
+                       device='cpu', threads=2)
+        newest = checkpoint.latest(str(tmp_path / name / 'checkpoints'))
+        marks.append(checkpoint.fingerprint(newest))
+    assert marks[0] == marks[1]

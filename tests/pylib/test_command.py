@@ -1,0 +1,65 @@
+"""Exit statuses and one-line errors."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+import pylib
+
+
+@pytest.mark.parametrize('error, status, line', [
+    (pylib.UserError('a.txt:3: wrong'), 2, 'error: a.txt:3: wrong'),
+    (pylib.RunFailed('loss not finite'), 1, 'error: loss not finite'),
+    (pylib.Interrupted('stopped', 143), 143, 'error: stopped'),
+    (KeyboardInterrupt(), 130, 'interrupted'),
+    (PermissionError(13, 'Permission denied', 'x'), 1, "error: [Errno 13] Permission denied: 'x'")])
+def test_statuses(error, status, line, capsys):
+    def main():
+        raise error
+    with pytest.raises(SystemExit) as end:
+        pylib.run_command(main)
+    assert end.value.code == status
+    assert capsys.readouterr().err == line + '\n'
+
+
+def test_bugs_keep_their_traceback():
+    with pytest.raises(ZeroDivisionError):
+        pylib.run_command(lambda: 1 / 0)
+
+
+def test_parser_errors_take_one_line(capsys):
+    parser = pylib.ArgumentParser(prog='x.py')
+    parser.add_argument('--number', type=int)
+    with pytest.raises(SystemExit) as end:
+        parser.parse_args(['--number', 'y'])
+    assert end.value.code == 2
+    assert capsys.readouterr().err == (
+        "x.py: error: argument --number: invalid int value: 'y' (see --help)\n")
+
+
+def test_flags_are_not_abbreviated():
+    parser = pylib.ArgumentParser()
+    parser.add_argument('--number', type=int)
+    with pytest.raises(SystemExit):
+        parser.parse_args(['--num', '1'])
+
+
+def test_a_second_signal_ends_at_once():
+    code = ('import os, signal, pylib\n'
+            'with pylib.StopRequest() as stop:\n'
+            '    os.kill(os.getpid(), signal.SIGTERM)\n'
+            '    assert stop.signum == signal.SIGTERM\n'
+            '    os.kill(os.getpid(), signal.SIGINT)\n'
+            'print("not reached")\n')
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True,
+                          cwd=pylib.__path__[0] + '/..')
+    assert (done.returncode, done.stdout) == (130, '')
+
+
+def test_handlers_are_restored():
+    before = signal.getsignal(signal.SIGTERM)
+    with pylib.StopRequest():
+        assert signal.getsignal(signal.SIGTERM) != before
+    assert signal.getsignal(signal.SIGTERM) == before

@@ -1,0 +1,55 @@
+"""Files that are whole or absent; work on several cores."""
+
+import os
+
+import pytest
+
+import pylib
+
+
+def test_atomic_path_replaces_or_leaves_alone(tmp_path):
+    path = tmp_path / 'folder' / 'x.txt'
+    pylib.write_text(str(path), 'one')
+    assert path.read_text() == 'one'
+    with pytest.raises(RuntimeError), pylib.atomic_path(str(path)) as temporary:
+        assert temporary.endswith('.txt')
+        with open(temporary, 'w') as stream:
+            stream.write('half')
+        raise RuntimeError
+    assert path.read_text() == 'one' and os.listdir(str(path.parent)) == ['x.txt']
+
+
+def test_permissions_are_those_of_a_plain_file(tmp_path):
+    (tmp_path / 'plain').write_text('')
+    pylib.write_text(str(tmp_path / 'atomic'), '')
+    assert (tmp_path / 'atomic').stat().st_mode == (tmp_path / 'plain').stat().st_mode
+
+
+@pytest.mark.parametrize('content, complaint', [
+    (b'{"a": 1,\n "b" 2}', ':2: not JSON'), (b'[1]', ': expected a JSON object'),
+    (b'\xff\xfe', ': not JSON'), (None, ': No such file')])
+def test_faulty_json_is_located(tmp_path, content, complaint):
+    path = tmp_path / 'x.json'
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(pylib.UserError) as error:
+        pylib.read_json(str(path))
+    assert str(error.value).startswith(str(path) + complaint)
+
+
+def test_json_lines_end_at_a_line_cut_short(tmp_path):
+    path = tmp_path / 'x.jsonl'
+    assert pylib.read_json_lines(str(path)) == []
+    with open(str(path), 'w') as stream:
+        pylib.append_json_line(stream, {'a': 1})
+        stream.write('{"a": ')
+    assert pylib.read_json_lines(str(path)) == [{'a': 1}]
+
+
+@pytest.mark.parametrize('processes', [1, 2, None])
+def test_parallel_map_keeps_the_order(processes):
+    assert list(pylib.parallel_map(abs, range(-20, 0), processes)) == list(range(20, 0, -1))
+
+
+def test_parallel_map_of_nothing():
+    assert list(pylib.parallel_map(abs, [])) == []

@@ -1,0 +1,168 @@
+"""The main job through the command line, as a new user would run it."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+from conftest import SMALL, run_cli
+
+import imlib
+from pylib import read_json, read_json_lines
+from stgan.attributes import DEFAULT_ATTRIBUTES
+
+
+def test_training_leaves_the_published_experiment_folder(trained):
+    folder = trained / 'output' / 'toy'
+    setting = json.loads((folder / 'setting.txt').read_text())
+    assert setting['atts'] == list(DEFAULT_ATTRIBUTES) and setting['enc_dim'] == 4
+    assert sorted(path.stem for path in (folder / 'checkpoints').glob('*.index')) == [
+        'Epoch_(1)_(4of4).ckpt', 'Epoch_(2)_(4of4).ckpt']
+    assert len(list((folder / 'summaries').iterdir())) == 1
+    grids = sorted((folder / 'sample_training').iterdir())
+    assert [path.name for path in grids] == [f'Epoch_({epoch})_(4of4).jpg' for epoch in range(3)]
+    # Validation images below each other, source + gap + reconstruction + 13 edits.
+    assert imlib.size(str(grids[0])) == (32 * 15 + 3, 32 * 2)
+
+
+def test_losses_fall(trained):
+    records = read_json_lines(str(trained / 'output' / 'toy' / 'metrics.jsonl'))
+    assert [record['iteration'] for record in records] == list(range(1, 13))
+    assert set(records[0]) == {'iteration', 'epoch', 'lr', 'seconds', 'd_loss_gan', 'gp',
+                               'd_loss_att', 'd_loss', 'g_loss_gan', 'g_loss_att', 'g_loss_rec',
+                               'g_loss'}
+    for name in ('g_loss_rec', 'd_loss_att'):
+        first, last = (np.mean([record[name] for record in part])
+                       for part in (records[:4], records[-4:]))
+        assert last < first, name
+
+
+def test_banner_tells_what_runs(trained):
+    banner = (trained / 'stdout.txt').read_text()
+    assert re.search(r'^device +CPU', banner, re.M)
+    assert re.search(r'^TensorFlow +tensorflow\S* \d', banner, re.M)
+    assert re.search(r'^images +\d+ train, 2 val, 6 test .list_eval_partition.txt.', banner, re.M)
+    assert 'enc_dim = 4  [default: 64]' in banner
+
+
+def test_repeating_the_command_resumes(run, workspace, toy_data):
+    command = ['train.py', '--experiment_name', 'toy', '--dataroot', toy_data, *SMALL,
+               '--lr', 0.002]
+    done = run(*command, '--epoch', 4)
+    assert done.status == 0, done.err
+    assert 'resuming after iteration 12 of 16' in done.out
+    records = read_json_lines(str(workspace / 'output' / 'toy' / 'metrics.jsonl'))
+    assert [record['iteration'] for record in records] == list(range(1, 17))
+    done = run(*command, '--epoch', 4)
+    assert done.status == 0 and 'nothing to do' in done.out
+
+
+def test_clear_says_what_it_removes_and_keeps_test_sheets(run, workspace, toy_data):
+    folder = workspace / 'output' / 'toy'
+    (folder / 'sample_testing').mkdir()
+    done = run('train.py', '--experiment_name', 'toy', '--dataroot', toy_data, *SMALL,
+               '--epoch', 1, '--enc_dim', 8, '--clear')
+    assert done.status == 0, done.err
+    assert ('--clear: removing setting.txt, checkpoints, summaries, metrics.jsonl, '
+            'sample_training from output/toy') in done.out
+    assert read_json(str(folder / 'setting.txt'))['enc_dim'] == 8
+    assert [path.stem for path in (folder / 'checkpoints').glob('*.index')] == [
+        'Epoch_(0)_(4of4).ckpt']
+    assert (folder / 'sample_testing').exists()
+
+
+def test_corrupt_image_does_not_end_a_run(tmp_path, toy_data, run):
+    """Fault 8 through the command: the run ends well and names the image."""
+    shutil.copytree(str(toy_data), str(tmp_path / 'toy'))
+    path = tmp_path / 'toy' / 'img_align_celeba' / '000003.jpg'
+    path.write_bytes(path.read_bytes()[:200])
+    done = run('train.py', '--experiment_name', 'x', '--dataroot', 'toy', *SMALL, '--epoch', 2)
+    assert done.status == 0, done.err
+    assert '000003.jpg: not a readable image' in done.err
+    assert len(read_json_lines(str(tmp_path / 'output' / 'x' / 'metrics.jsonl'))) == 8
+
+
+@pytest.fixture(scope='module')
+def evaluated(tmp_path_factory, trained, toy_data):
+    """test.py, psnr_ssim.py and both classifier commands, each in a process of its own."""
+    folder = tmp_path_factory.mktemp('evaluated')
+    shutil.copytree(str(trained / 'output'), str(folder / 'output'))
+    outputs = {}
+    for name, command, cwd in [
+            ('test', ['test.py', '--experiment_name', 'toy', '--test_int', 2, '--batch_size', 3],
+             folder),
+            ('psnr', ['psnr_ssim.py', '--experiment_name', 'toy', '--processes', 2], folder),
+            ('train', ['att_classification/train.py', '--dataroot', toy_data, '--img_size', 32,
+                       '--epoch', 2, '--batch_size', 16, '--output_dir', 'classifier'], folder),
+            ('classify', ['att_classification/test.py', '--img_dir', 'toy/sample_testing',
+                          '--checkpoint', '../classifier/checkpoints'], folder / 'output')]:
+        done = run_cli(*command, cwd=cwd)
+        assert done.status == 0, (name, done.err)
+        outputs[name] = done.out
+    return folder, outputs
+
+
+def test_test_split_is_edited(evaluated):
+    folder = evaluated[0] / 'output' / 'toy' / 'sample_testing'
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == [f'{i:06d}.png' for i in range(55, 61)] + ['labels.csv', 'sheet.json']
+    assert imlib.size(str(folder / names[0])) == (32 * 15 + 3, 32)
+    assert read_json(str(folder / 'sheet.json'))['columns'][1]['intensities'] == [2]
+
+
+def test_quality_is_measured(evaluated):
+    folder, outputs = evaluated
+    summary = read_json(str(folder / 'output' / 'toy' / 'psnr_ssim.json'))
+    assert summary['images'] == 6 and 5 < summary['psnr'] < 40 and 0 < summary['ssim'] < 1
+    assert re.search(r'this run\W+6', outputs['psnr'])
+
+
+def test_classifier_reports_test_accuracy(evaluated):
+    folder, outputs = evaluated
+    accuracy = read_json(str(folder / 'classifier' / 'test_accuracy.json'))
+    assert accuracy['images'] == 6 and len(accuracy['attributes']) == 40
+    assert 'Wearing_Hat' in outputs['train']
+
+
+def test_accuracy_is_reported(evaluated):
+    folder, outputs = evaluated
+    result = read_json(str(folder / 'output' / 'toy' / 'attribute_accuracy.json'))
+    assert list(result['accuracy']) == list(DEFAULT_ATTRIBUTES) and result['images'] == 6
+    assert np.shape([list(row.values()) for row in result['error_each'].values()]) == (13, 13)
+    assert imlib.size(str(folder / 'output' / 'toy' / 'attribute_accuracy.png'))[0] > 500
+    assert 'Mouth_Slightly_Open' in outputs['classify'] and '86.05%' in outputs['classify']
+
+
+def write_custom_data(folder, toy_data, names, size=48):
+    """Square images with another set of attributes, as the README describes."""
+    lines = (toy_data / 'list_attr_celeba.txt').read_text().splitlines()
+    images = folder / 'img_crop_celeba'
+    images.mkdir(parents=True)
+    rows = [str(len(lines) - 2), ' '.join(names)]
+    for line in lines[2:]:
+        fields = line.split()
+        rows.append(' '.join([fields[0]] + fields[5:5 + len(names)]))
+        picture = imlib.read(str(toy_data / 'img_align_celeba' / fields[0]))
+        imlib.write(str(images / fields[0]), picture[40:40 + size * 3:3, 15:15 + size * 3:3])
+    (folder / 'list_attr_celeba.txt').write_text('\n'.join(rows) + '\n')
+
+
+def test_custom_data_with_ten_attributes(tmp_path, run, toy_data):
+    """No code change for another attribute set, image size and count (fault 9)."""
+    names = [f'Quality_{letter}' for letter in 'ABCDEFGHIJ']
+    write_custom_data(tmp_path / 'mine', toy_data, names)
+    done = run('train.py', '--experiment_name', 'mine', '--dataroot', 'mine', *SMALL, '--epoch', 1,
+               '--use_cropped_img', '--atts', *names)
+    assert done.status == 0, done.err
+    assert 'ratios 0.9,0.02,0.08' in done.out
+    for command in (['test.py', '--experiment_name', 'mine', '--test_int', 2],
+                    ['psnr_ssim.py', '--experiment_name', 'mine', '--processes', 1],
+                    ['att_classification/train.py', '--dataroot', 'mine', '--use_cropped_img',
+                     '--img_size', 64, '--epoch', 1, '--batch_size', 16, '--output_dir', 'c'],
+                    ['att_classification/test.py', '--img_dir', 'output/mine/sample_testing',
+                     '--checkpoint', 'c/checkpoints']):
+        done = run(*command)
+        assert done.status == 0, (command, done.err)
+    result = read_json(str(tmp_path / 'output' / 'mine' / 'attribute_accuracy.json'))
+    assert list(result['accuracy']) == names and result['images'] == 5

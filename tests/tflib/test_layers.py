@@ -1,0 +1,98 @@
+"""Layers against NumPy, and slim's variable names."""
+
+import numpy as np
+import pytest
+
+from tflib import layers, tf, utils
+
+
+def run(build):
+    """Values of what `build()` returns, freshly initialized, and the variables' names."""
+    with tf.Graph().as_default(), tf.variable_scope('', initializer=layers.GlorotUniform(0)), \
+            utils.session() as session:
+        fetches = build()
+        session.run(tf.global_variables_initializer())
+        return session.run(fetches), [v.op.name for v in tf.global_variables()]
+
+
+def test_names_are_numbered_within_their_scope_and_shared_on_reuse():
+    def build():
+        x = tf.zeros([1, 4, 4, 3])
+        for _ in range(2):
+            with tf.variable_scope('net', reuse=tf.AUTO_REUSE):
+                y = layers.conv2d(x, 2, 3, normalizer=layers.instance_norm)
+                y = layers.conv2d(y, 2, 3)
+                y = layers.flatten_fully_connected(layers.conv2d_transpose(y, 2, 3), 5)
+        return y
+    _, names = run(build)
+    assert names == [
+        'net/Conv/weights', 'net/Conv/InstanceNorm/beta', 'net/Conv/InstanceNorm/gamma',
+        'net/Conv_1/weights', 'net/Conv_1/biases',
+        'net/Conv2d_transpose/weights', 'net/Conv2d_transpose/biases',
+        'net/flatten_fully_connected/fully_connected/weights',
+        'net/flatten_fully_connected/fully_connected/biases']
+
+
+def test_shapes_of_strided_layers():
+    def build():
+        x = tf.zeros([2, 6, 8, 3])
+        return layers.conv2d(x, 5, 4, 2), layers.conv2d_transpose(x, 5, 4, 2)
+    (down, up), _ = run(build)
+    assert down.shape == (2, 3, 4, 5) and up.shape == (2, 12, 16, 5)
+
+
+def test_glorot_uniform_has_slims_range_and_no_twins():
+    def build():
+        return [tf.get_variable(name, [3, 3, 16, 48]) for name in ('a', 'b')]
+    (first, second), _ = run(build)
+    limit = (6 / (9 * (16 + 48))) ** .5
+    assert limit * .99 < np.abs(first).max() <= limit
+    assert abs(first.mean()) < .03 * limit
+    assert first.std() == pytest.approx(limit / 3 ** .5, .02)
+    assert (first != second).any()
+
+
+def test_initial_weights_are_the_same_on_every_tensorflow():
+    weights, _ = run(lambda: tf.get_variable('weights', [2, 2]))
+    np.testing.assert_allclose(
+        weights, [[.48662031, .94832194], [.99961865, .22387612]], rtol=1e-6)
+
+
+def test_batch_norm_in_training_and_inference():
+    x = np.random.RandomState(0).normal(3, 2, [4, 5, 5, 2]).astype(np.float32)
+
+    def build():
+        y = layers.batch_norm(tf.constant(x), is_training=True, decay=.9)
+        with tf.control_dependencies([y]):
+            moved = [tf.identity(v) for v in tf.global_variables() if 'moving' in v.op.name]
+        return y, moved
+    (y, (mean, variance)), names = run(build)
+    assert names == ['BatchNorm/' + name for name in ('beta', 'gamma', 'moving_mean',
+                                                      'moving_variance')]
+    wanted = (x - x.mean((0, 1, 2))) / np.sqrt(x.var((0, 1, 2)) + 1e-3)
+    np.testing.assert_allclose(y, wanted, atol=1e-4)
+    np.testing.assert_allclose(mean, .1 * x.mean((0, 1, 2)), rtol=1e-4)
+    unbiased = x.var((0, 1, 2)) * 100 / 99
+    np.testing.assert_allclose(variance, .9 + .1 * unbiased, rtol=1e-4)
+    y, _ = run(lambda: layers.batch_norm(tf.constant(x), is_training=False))
+    np.testing.assert_allclose(y, x / np.sqrt(1 + 1e-3), rtol=1e-4)
+
+
+def test_instance_norm_keeps_samples_apart():
+    x = np.random.RandomState(0).normal(3, 2, [4, 5, 5, 2]).astype(np.float32)
+    y, _ = run(lambda: layers.instance_norm(tf.constant(x)))
+    wanted = (x - x.mean((1, 2), keepdims=True)) / np.sqrt(x.var((1, 2), keepdims=True) + 1e-6)
+    np.testing.assert_allclose(y, wanted, atol=1e-4)
+
+
+def test_concat_label_tiles():
+    label = [[1., 2.], [3., 4.]]
+    y, _ = run(lambda: layers.concat_label(tf.zeros([2, 3, 3, 1]), tf.constant(label)))
+    assert y.shape == (2, 3, 3, 3)
+    np.testing.assert_array_equal(y[1, 2, 0], [0, 3, 4])
+
+
+def test_shape_is_static_where_possible():
+    with tf.Graph().as_default():
+        batch, height = layers.shape(tf.placeholder(tf.float32, [None, 7]))
+    assert isinstance(batch, tf.Tensor) and height == 7
