@@ -98,6 +98,6 @@ def _plot_histograms(path, psnrs, ssims):
         axes.axvline(paper, color='#c0504d', linestyle='--', label=f'paper {paper} (CelebA 128)')
         axes.set_xlabel(label)
         axes.set_ylabel('images')
-        axes.legend(frameon=False)
+        axes.legend(frameon=False, loc='lower center', bbox_to_anchor=(.5, 1), ncol=2)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=100)

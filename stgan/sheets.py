@@ -60,8 +60,7 @@ labels [N,n_att] to signed targets [N,E,n_att]; folder, suffix: of the sheets' f
 
 def single_plan(config, test_int):
     """Reconstruction, then each attribute inverted at intensity `test_int`."""
-    columns = [RECONSTRUCTION] + [Column('edit', [att], [test_int])
-                                         for att in config.atts]
+    columns = [RECONSTRUCTION] + [Column('edit', [att], [test_int]) for att in config.atts]
 
     def targets(labels):
         return attributes.single_targets(labels, config.atts, config.thres_int, test_int)
@@ -111,8 +110,8 @@ class SheetFolder:
     """A folder of sheets.
 
     Attributes:
-        path: the folder; img_size; columns: list of `Column`; atts: attribute names or None if
-            nothing tells them (an empty folder has none of these three yet).
+        path: the folder; img_size; columns: list of `Column`; atts: attribute names, or None if
+            nothing tells them.
         labels: OrderedDict of sheet file name -> (image file name, {0,1} labels int64 [n_att]) or,
             for sheets of the published code, None.
     """

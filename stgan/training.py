@@ -184,9 +184,11 @@ def fit(folder, graph, batches, schedule, report, device, threads=-1):
                 progress.update()
                 progress.set_postfix({name: f'{value:.3g}' for name, value in terms.items()
                                       if name.endswith('loss')}, refresh=False)
-                if iteration == first + 10:
-                    hours = progress.format_dict['elapsed'] / 11 * (total - iteration - 1) / 3600
-                    progress.write(f'about {hours:.1f} hours to go on the {device}')
+                if iteration == first:
+                    warm = time.time()    # the first iteration is slow
+                elif iteration == first + 10:
+                    hours = (time.time() - warm) / 10 * (total - iteration - 1) / 3600
+                    progress.write(f'about {hours:.2g} hours to go on the {device.upper()}')
 
                 # 3. checkpoint and samples
                 name = checkpoint.published_name(epoch, in_epoch + 1, schedule.iterations)
@@ -336,7 +338,7 @@ def _check_resumable(config):
 
 def _print_banner(config, device, celeba, train_images, schedule):
     why = f'--device {config.device}' if config.device != 'auto' else (
-        'found a GPU' if device == 'gpu' else 'NO GPU FOUND: full-size training takes weeks')
+        'found a GPU' if device == 'gpu' else 'NO GPU FOUND, which full-size training needs')
     print(f'experiment  {config.folder}')
     print(f'device      {device.upper()} ({why})')
     print(f'TensorFlow  {utils.tensorflow_version()}, Python {sys.version.split()[0]}')

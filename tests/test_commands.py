@@ -10,6 +10,7 @@ from conftest import SMALL, run_cli
 
 import imlib
 from pylib import read_json, read_json_lines
+from scripts import demo
 from stgan.attributes import DEFAULT_ATTRIBUTES
 
 
@@ -132,6 +133,26 @@ def test_accuracy_is_reported(evaluated):
     assert np.shape([list(row.values()) for row in result['error_each'].values()]) == (13, 13)
     assert imlib.size(str(folder / 'output' / 'toy' / 'attribute_accuracy.png'))[0] > 500
     assert 'Mouth_Slightly_Open' in outputs['classify'] and '86.05%' in outputs['classify']
+
+
+def test_demo_summary_and_picture(evaluated, monkeypatch, capsys):
+    monkeypatch.chdir(evaluated[0])
+    monkeypatch.setattr(demo, 'EXPERIMENT', 'output/toy')
+    monkeypatch.setattr(demo, 'SHEETS', 'output/toy/sample_testing')
+    demo.print_summary(minutes=1.25)
+    demo.draw_picture('demo.png', rows=3)
+    table = capsys.readouterr().out
+    for name in ('PSNR', 'SSIM', 'Mouth_Slightly_Open', 'test images', 'training iterations',
+                 'ms per edit'):
+        assert name in table
+    assert imlib.size('demo.png')[0] > 600
+
+
+@pytest.mark.parametrize('command', demo.COMMANDS, ids=lambda command: command.split()[0])
+def test_demo_commands_have_their_flags(run, command):
+    script, *arguments = command.split()
+    known = run(script, '--help').out
+    assert all(flag in known for flag in arguments if flag.startswith('--'))
 
 
 def write_custom_data(folder, toy_data, names, size=48):
