@@ -32,8 +32,10 @@ def main():
     add('--clear', action='store_true', help='start over, removing earlier training')
     args = parser.parse_args()
     for flag in ('epoch', 'batch_size', 'lr'):
-        if not getattr(args, flag) > 0:
+        if not 0 < getattr(args, flag) < float('inf'):
             parser.error(f'--{flag} {getattr(args, flag)}: expected more than 0')
+    if not 0 <= args.seed < 2 ** 31:
+        parser.error(f'--seed {args.seed}: expected 0 to {2 ** 31 - 1}')
 
     # Only now: TensorFlow takes seconds to load, a bad flag should not.
     from att_classification.training import train  # noqa: PLC0415

@@ -6,6 +6,7 @@
 
 import dataclasses
 import json
+import math
 import os
 from typing import Tuple
 
@@ -28,7 +29,7 @@ def option(default, help, fixed=False, **constraints):
     Args:
         fixed: the option shapes the networks or the order of the training data, so a run cannot be
             resumed with another value.
-        constraints: choices, or minimum / above (a bound that is allowed / is not).
+        constraints: choices, or bounds: minimum and maximum, which are allowed, or above.
     """
     return dataclasses.field(default=default, metadata=dict(help=help, fixed=fixed, **constraints))
 
@@ -55,7 +56,7 @@ class RunConfig:
                          choices=('auto', 'cpu', 'gpu'))
     threads: int = option(-1, 'CPU threads of TensorFlow; -1: one per core', minimum=-1)
     seed: int = option(0, 'of initial weights, data order and random numbers', fixed=True,
-                       minimum=0)
+                       minimum=0, maximum=2 ** 31 - 1)
     # model
     atts: Tuple[str, ...] = option(DEFAULT_ATTRIBUTES, 'attributes to edit', fixed=True)
     img_size: int = option(128, 'image height and width', fixed=True, minimum=1)
@@ -88,7 +89,7 @@ class RunConfig:
                                 fixed=True, choices=(0, 1, 3))
     bn_decay: float = option(.999, 'decay of the batch norm averages that editing uses; an average '
                              'over 1/(1-decay) updates, so runs of a few thousand need less',
-                             minimum=0)
+                             minimum=0, maximum=1)
     # losses
     mode: str = option('wgan', 'adversarial loss', fixed=True, choices=('wgan', 'lsgan', 'dcgan'))
     rec_loss_weight: float = option(100., 'weight of the reconstruction loss', minimum=0)
@@ -211,10 +212,13 @@ def _check_value(field, value):
     if 'choices' in limits and value not in limits['choices']:
         raise UserError(f'{flag} {value}: choose from {", ".join(map(str, limits["choices"]))}')
     for item in items:
-        # "not >=" rather than "<", to refuse NaN too.
-        if 'minimum' in limits and not item >= limits['minimum']:
+        if kind is float and not math.isfinite(item):
+            raise UserError(f'{flag} {item}: expected a finite number')
+        if 'minimum' in limits and item < limits['minimum']:
             raise UserError(f'{flag} {item}: expected at least {limits["minimum"]}')
-        if 'above' in limits and not item > limits['above']:
+        if 'maximum' in limits and item > limits['maximum']:
+            raise UserError(f'{flag} {item}: expected at most {limits["maximum"]}')
+        if 'above' in limits and item <= limits['above']:
             raise UserError(f'{flag} {item}: expected more than {limits["above"]}')
 
 

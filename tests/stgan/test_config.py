@@ -40,7 +40,9 @@ def test_attgan_and_384_recipes_are_legal():
 
 @pytest.mark.parametrize('arguments, complaint', [
     (['--img_size', '100'], '--img_size 100: not divisible by 32'),
-    (['--lr', '0'], '--lr 0.0'), (['--lr', 'nan'], '--lr nan'), (['--epoch', '0'], '--epoch 0'),
+    (['--lr', '0'], '--lr 0.0'), (['--lr', 'nan'], '--lr nan'),
+    (['--test_int', 'inf'], '--test_int inf'),
+    (['--seed', '2147483648'], '--seed 2147483648'), (['--epoch', '0'], '--epoch 0'),
     (['--atts', 'Bald', 'Bald'], '--atts'), (['--dec_layers', '4'], '--dec_layers 4'),
     (['--stu_layers', '3'], '--stu_layers 3'),
     (['--experiment_name', '../elsewhere'], '--experiment_name'),
