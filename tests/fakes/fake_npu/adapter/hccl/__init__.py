@@ -1,0 +1,1 @@
+"""Stands for the adapter's package of collective ops."""

@@ -1,0 +1,63 @@
+"""Stands for collective ops, as if all ranks (environment RANK_SIZE) held what this one holds.
+
+Each is noted when built, with the arguments that change its meaning, and noted in each run.
+"""
+
+import tensorflow.compat.v1 as tf
+from fake_npu import recorder
+
+from ..estimator.npu import util
+
+GROUP = 'hccl_world_group'
+_DTYPES = (tf.int8, tf.int16, tf.int32, tf.int64, tf.float16, tf.float32, tf.bfloat16)
+
+
+def _note(name, tensors, **details):
+    """Control dependencies on the noted run of collective `name`."""
+    recorder.note(name, shapes=[tensor.shape.as_list() for tensor in tensors], **details)
+    return tf.control_dependencies([recorder.run_op(name, tensors)])
+
+
+def _reduced(tensor, reduction):
+    size = int(util.get_ranksize())
+    if reduction == 'sum':
+        return tensor * tf.cast(size, tensor.dtype)
+    if reduction == 'prod':
+        return tensor ** tf.cast(size, tensor.dtype)
+    if reduction not in ('max', 'min'):
+        raise ValueError(f"reduction is {reduction!r}, not one of 'max', 'min', 'prod', 'sum'")
+    return tf.identity(tensor)
+
+
+def allreduce(tensor, reduction, fusion=1, fusion_id=-1, group=GROUP):
+    """A list of tensors is packed, as by the real op."""
+    tensor = tf.convert_to_tensor(tensor)
+    if tensor.dtype.base_dtype not in _DTYPES:
+        raise TypeError(f'allreduce does not take {tensor.dtype.name}')
+    with _note('allreduce', [tensor], reduction=reduction, fusion=fusion, fusion_id=fusion_id,
+               group=group):
+        return _reduced(tensor, reduction)
+
+
+def allgather(tensor, rank_size, group=GROUP, fusion=0, fusion_id=-1):
+    tensor = tf.convert_to_tensor(tensor)
+    with _note('allgather', [tensor], rank_size=rank_size, fusion=fusion, fusion_id=fusion_id,
+               group=group):
+        return tf.concat([tensor] * rank_size, 0)
+
+
+def broadcast(tensor, root_rank, fusion=2, fusion_id=0, group=GROUP):
+    """`tensor` is a list of tensors or variables; so is the result."""
+    if not isinstance(tensor, (list, tuple)):
+        raise TypeError('broadcast takes a list of tensors')
+    tensors = [tf.convert_to_tensor(each) for each in tensor]
+    with _note('broadcast', tensors, root_rank=root_rank, fusion=fusion, fusion_id=fusion_id,
+               group=group):
+        return [tf.identity(each) for each in tensors]
+
+
+def reduce(tensor, reduction, root_rank, fusion=0, fusion_id=-1, group=GROUP):
+    tensor = tf.convert_to_tensor(tensor)
+    with _note('reduce', [tensor], reduction=reduction, root_rank=root_rank, fusion=fusion,
+               fusion_id=fusion_id, group=group):
+        return _reduced(tensor, reduction)

@@ -1,0 +1,1 @@
+"""Stands for the adapter's helper package."""

@@ -1,0 +1,1 @@
+"""Stands for the split of gradients into reductions."""
