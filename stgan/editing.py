@@ -105,7 +105,7 @@ class Editor:
         self.close()
 
 
-def _test_images(config, options):
+def test_images(config, options):
     """Return (CelebA, 0-based list positions int64 [n]) of a test."""
     celeba = data.CelebA(options.dataroot or config.dataroot, config.atts, config.split,
                          config.use_cropped_img)
@@ -128,7 +128,7 @@ def test(options, config, plan):
         options: the `TestConfig`; config: the experiment's `RunConfig`; plan: a `sheets.Plan`.
     """
     utils.select_gpus(options.gpu)
-    celeba, indices = _test_images(config, options)
+    celeba, indices = test_images(config, options)
     paths, labels = celeba.paths(indices), celeba.labels[indices]
     names = [f'{index + 1:06d}{plan.suffix}.png' for index in indices]
     folder, size = os.path.join(options.folder, plan.folder), options.batch_size
