@@ -1,5 +1,6 @@
 """Training the attribute classifier from the image folder."""
 
+import functools
 import os
 from collections import OrderedDict
 
@@ -138,5 +139,6 @@ def train(dataroot,
         write_json(description_path, description)
         schedule = Schedule(epochs, iterations, lambda epoch: learning_rate(rate, epochs, epoch),
                             iterations, iterations, num_ckpt=1)
-        fit(folder, graph, batches, schedule, test.report, device, threads)
+        fit(folder, graph, batches, schedule, test.report,
+            functools.partial(utils.session, device, threads))
     print_test_accuracy(folder)

@@ -31,13 +31,13 @@ EXPERIMENT, CLASSIFIER = os.path.join('output', NAME), os.path.join('output', NA
 SHEETS = os.path.join(EXPERIMENT, 'sample_testing')
 PICTURE = os.path.join(EXPERIMENT, 'demo.png')
 
-# Published is 200 epochs of 947 iterations. A short run wants a higher learning rate and batch norm
-# averages over fewer updates.
+# Published is 200 epochs of 947 iterations. A short run wants a higher learning rate, less weight
+# on reconstruction and batch norm averages over fewer updates.
 COMMANDS = (
     f'scripts/make_toy_celeba.py {DATA}',
     f'train.py --experiment_name {NAME} --dataroot {DATA} --img_size 64 --enc_dim 16 --dec_dim 16 '
-    '--stu_dim 16 --dis_dim 16 --dis_fc_dim 128 --batch_size 8 --n_d 2 --epoch 8 --init_epoch 7 '
-    '--lr 0.001 --bn_decay 0.99 --n_sample 8 --test_int 2',
+    '--stu_dim 16 --dis_dim 16 --dis_fc_dim 128 --batch_size 8 --n_d 3 --epoch 10 --init_epoch 8 '
+    '--lr 0.002 --rec_loss_weight 20 --bn_decay 0.99 --n_sample 8 --test_int 2',
     f'att_classification/train.py --dataroot {DATA} --img_size 64 --epoch 5 --batch_size 32 '
     f'--lr 0.001 --output_dir {CLASSIFIER}',
     f'test.py --experiment_name {NAME} --test_int 2',

@@ -5,13 +5,20 @@
 """
 
 import dataclasses
+import datetime
 import json
 import math
 import os
 from typing import Tuple
 
-from pylib import UserError, read_json, write_json
+from pylib import ArgumentParser, UserError, read_json, write_json
 from stgan.attributes import DEFAULT_ATTRIBUTES
+
+DEVICES = ('auto', 'cpu', 'gpu', 'npu')
+
+# Ascend's recipe for mixed precision (ModelZoo STGAN_ID1473 train_.py).
+MIXED_RECIPE = {'precision': 'mixed', 'epoch': 35, 'init_epoch': 15, 'batch_size': 64, 'lr': 4e-4,
+                'gp_weight': 100., 'd_att_weight': 10.}
 
 
 def boolean(text):
@@ -52,8 +59,10 @@ class RunConfig:
     train_image_num: int = option(0, 'train on so many images only; 0: on all', fixed=True,
                                   minimum=0)
     gpu: str = option('all', 'GPUs to use, as in CUDA_VISIBLE_DEVICES')
-    device: str = option('auto', 'where to run; auto: a GPU if there is one',
-                         choices=('auto', 'cpu', 'gpu'))
+    device: str = option('auto', 'where to run; auto: an NPU or else a GPU if there is one',
+                         choices=DEVICES)
+    precision: str = option('high', 'high: float32; mixed: 16 bits where that is safe, with '
+                            'dynamic loss scaling', choices=('high', 'mixed'))
     threads: int = option(-1, 'CPU threads of TensorFlow; -1: one per core', minimum=-1)
     seed: int = option(0, 'of initial weights, data order and random numbers', fixed=True,
                        minimum=0, maximum=2 ** 31 - 1)
@@ -107,6 +116,16 @@ class RunConfig:
     n_sample: int = option(64, 'sample images', minimum=1)
     save_freq: int = option(0, 'iterations between checkpoints; 0: an epoch', minimum=0)
     sample_freq: int = option(0, 'iterations between sample grids; 0: an epoch', minimum=0)
+    # precision and NPU
+    loss_scale: float = option(2. ** 15, 'first loss scale of mixed precision', minimum=1)
+    npu_option: Tuple[str, ...] = option((), 'key=value of NpuOptimizer\'s parameter_map')
+    over_dump: bool = option(False, 'NPU: dump operators that overflow')
+    over_dump_path: str = option('overflow_dump', 'folder of --over_dump')
+    data_dump: bool = option(False, 'NPU: dump all tensors of some steps')
+    data_dump_path: str = option('data_dump', 'folder of --data_dump')
+    data_dump_step: str = option('10', 'steps of --data_dump, such as 0|5|10-20')
+    profiling: bool = option(False, 'NPU: write profiles')
+    profiling_dump_path: str = option('profiling', 'folder of --profiling')
     # others
     use_cropped_img: bool = option(False,
                                    'take square images from img_crop_celeba[_png] uncropped')
@@ -129,6 +148,11 @@ class RunConfig:
         if len(set(self.atts)) < len(self.atts) or not self.atts:
             raise UserError('--atts: expected one or more different attributes')
         experiment_folder(self.experiment_name)
+        for name in ('over_dump', 'data_dump', 'profiling'):
+            if getattr(self, name) and self.device != 'npu':
+                raise UserError(f'--{name}: needs --device npu')
+        if self.npu_option and self.device != 'npu':
+            raise UserError('--npu_option: needs --device npu')
         if self.enc_layers != self.dec_layers:
             raise UserError(f'--dec_layers {self.dec_layers}: the decoder needs as many layers as '
                             f'the encoder (--enc_layers {self.enc_layers})')
@@ -169,8 +193,10 @@ class TestConfig:
     n_slide: int = option(10, 'intensities of the slide', minimum=2)
     batch_size: int = option(4, 'images per session run', minimum=1)
     gpu: str = option('all', 'GPUs to use, as in CUDA_VISIBLE_DEVICES')
-    device: str = option('auto', 'where to run; auto: a GPU if there is one',
-                         choices=('auto', 'cpu', 'gpu'))
+    device: str = option('auto', 'where to run; auto: an NPU or else a GPU if there is one',
+                         choices=DEVICES)
+    precision: str = option('high', 'high: float32; mixed: 16 bits where that is safe',
+                            choices=('high', 'mixed'))
     threads: int = option(-1, 'CPU threads of TensorFlow; -1: one per core', minimum=-1)
 
     @property
@@ -240,6 +266,26 @@ def add_options(parser, options, **defaults):
             flag, type=boolean if kind is bool else kind, default=default, help=help,
             nargs='+' if is_list else None, choices=field.metadata.get('choices'),
             metavar=None if 'choices' in field.metadata else kind.__name__.upper())
+
+
+def parse_training(description, **defaults):
+    """Parse the command line of train.py or train_mixed.py.
+
+    Args:
+        defaults: those that differ from `RunConfig`'s.
+
+    Returns:
+        (checked `RunConfig`, keyword arguments of `training.run`).
+    """
+    parser = ArgumentParser(description=description)
+    now = datetime.datetime.now().strftime('%Y.%m.%d-%H%M%S')
+    add_options(parser, RunConfig, experiment_name=now, **defaults)
+    parser.add_argument('--clear', action='store_true',
+                        help='start over, removing what training left in the experiment folder')
+    parser.add_argument('--show_session', action='store_true',
+                        help='print how the session would be configured, and exit')
+    args = parser.parse_args()
+    return from_args(RunConfig, args), {'clear': args.clear, 'show_session': args.show_session}
 
 
 def from_args(options, args):

@@ -5,12 +5,14 @@ Logits are [N,1] or [N,n_att]; every loss is a float32 scalar.
 
 from tflib import tf
 from tflib.layers import flatten
+from tflib.npu import float32_scope
 
 # Under the square root of the gradient norm: the root's own gradient is infinite at zero, which a
 # dead critic or a constant image reaches. Too small to change any other norm in float32.
 NORM_EPSILON = 1e-12
 
 
+@float32_scope()
 def sigmoid_cross_entropy(labels, logits):
     """Mean sigmoid cross entropy; labels in {0,1}, any number type."""
     return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(
@@ -25,6 +27,7 @@ def _cross_entropy(target, logits):
     return sigmoid_cross_entropy(tf.fill(tf.shape(logits), target), logits)
 
 
+@float32_scope()
 def discriminator_adversarial_loss(mode, real_logit, fake_logit):
     """What D_adv minimizes, without the penalty; mode 'wgan', 'lsgan' or 'dcgan'."""
     if mode == 'wgan':
@@ -33,6 +36,7 @@ def discriminator_adversarial_loss(mode, real_logit, fake_logit):
     return distance(1., real_logit) + distance(0., fake_logit)
 
 
+@float32_scope()
 def generator_adversarial_loss(mode, fake_logit):
     """What G minimizes to pass for real; mode 'wgan', 'lsgan' or 'dcgan'."""
     if mode == 'wgan':
@@ -40,6 +44,7 @@ def generator_adversarial_loss(mode, fake_logit):
     return {'lsgan': _squared_error, 'dcgan': _cross_entropy}[mode](1., fake_logit)
 
 
+@float32_scope()
 def reconstruction_loss(x, x_):
     """Mean absolute difference of two image batches."""
     return tf.reduce_mean(tf.abs(x - x_))
@@ -71,6 +76,7 @@ def gradient_penalty(critic, real, fake=None, alpha=None, beta=None):
         logit = critic(x)
         if isinstance(logit, tuple):
             logit = logit[0]
-        gradient = flatten(tf.gradients(logit, x)[0])
-        norm = tf.sqrt(tf.reduce_sum(tf.square(gradient), axis=1) + NORM_EPSILON)
-        return tf.reduce_mean(tf.square(norm - 1.))
+        gradient = tf.gradients(logit, x)[0]
+        with float32_scope():
+            squares = tf.reduce_sum(tf.square(flatten(gradient)), axis=1)
+            return tf.reduce_mean(tf.square(tf.sqrt(squares + NORM_EPSILON) - 1.))

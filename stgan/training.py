@@ -24,7 +24,7 @@ from pylib import (
 )
 from stgan import attributes, data, editing, losses, models, sheets
 from stgan.config import changed_options, fixed_differences, load_config
-from tflib import checkpoint, summary, tf, utils
+from tflib import checkpoint, loss_scale, npu, summary, tf, utils
 from tflib.layers import GlorotUniform
 
 CHECKPOINTS, SUMMARIES, METRICS = 'checkpoints', 'summaries', 'metrics.jsonl'
@@ -102,7 +102,7 @@ def _uniform(shape, config, purpose, number):
     return tf.random.stateless_uniform(shape, key)
 
 
-def build(config, batch):
+def build(config, batch, device='cpu'):
     """Return the `TrainingGraph` of STGAN on a `data.Batch`.
 
     D and G have loss graphs of their own: a D update computes nothing that only G needs.
@@ -121,12 +121,30 @@ def build(config, batch):
     g_variables = utils.trainable_variables(*editing.GENERATOR_SCOPES)
     counter = utils.iteration_counter()
     # The order decides which of beta1_power and beta1_power_1 is whose.
-    d_step = tf.train.AdamOptimizer(learning_rate, beta1=0.5).minimize(
-        d_terms['d_loss'], var_list=d_variables)
-    g_step = tf.train.AdamOptimizer(learning_rate, beta1=0.5).minimize(
-        g_terms['g_loss'], var_list=g_variables, global_step=counter)
-    updates = [Update(d_step, d_terms)] * config.n_d + [Update(g_step, g_terms)]
-    return TrainingGraph(updates, counter, learning_rate)
+    d_update = _update(config, device, 'd', d_terms, d_variables, learning_rate)
+    g_update = _update(config, device, 'g', g_terms, g_variables, learning_rate)
+    # The counter counts skipped updates too: it tells the place in the data.
+    with tf.control_dependencies([g_update.op]):
+        g_update = g_update._replace(op=counter.assign_add(1, read_value=False))
+    return TrainingGraph([d_update] * config.n_d + [g_update], counter, learning_rate)
+
+
+def _update(config, device, name, terms, variables, learning_rate):
+    """The `Update` that minimizes the last of `terms`; mixed precision scales the loss."""
+    loss = terms[f'{name}_loss']
+    optimizer = loss_scale.Adam(learning_rate, beta1=0.5)
+    if config.precision == 'high':
+        with npu.float32_scope():
+            return Update(optimizer.minimize(loss, var_list=variables), terms)
+    optimizer, manager = loss_scale.make_optimizer(optimizer, name, config.loss_scale, device)
+    gradients = optimizer.compute_gradients(loss, variables)
+    with npu.float32_scope():
+        step = optimizer.apply_gradients(gradients)
+    with tf.control_dependencies([step]):
+        terms = OrderedDict(terms)
+        terms[f'{name}_loss_scale'] = tf.identity(manager.scale)
+        terms[f'{name}_skipped'] = tf.identity(manager.skipped)
+    return Update(step, terms)
 
 
 def learning_rate(config, epoch):
@@ -134,7 +152,7 @@ def learning_rate(config, epoch):
     return config.lr / 10 ** (epoch // config.init_epoch)
 
 
-def fit(folder, graph, batches, schedule, report, device, threads=-1):
+def fit(folder, graph, batches, schedule, report, open_session):
     """Run a training graph to the end of its schedule, from its newest checkpoint if there is one.
 
     Writes checkpoints/, summaries/ and metrics.jsonl into `folder`.
@@ -142,7 +160,7 @@ def fit(folder, graph, batches, schedule, report, device, threads=-1):
     Args:
         batches: the `data.TrainingBatches` that the graph reads.
         report: function (session, checkpoint name) called every `sample_freq` iterations.
-        device: 'cpu' or 'gpu'.
+        open_session: function that opens the session, such as a partial `utils.session`.
 
     Raises:
         UserError: the checkpoint does not fit.
@@ -152,7 +170,7 @@ def fit(folder, graph, batches, schedule, report, device, threads=-1):
     checkpoints = checkpoint.Checkpoints(os.path.join(folder, CHECKPOINTS), schedule.num_ckpt)
     newest = checkpoint.latest(checkpoints.folder)
     total = schedule.epochs * schedule.iterations
-    with utils.session(device, threads) as session, StopRequest() as stop:
+    with open_session() as session, StopRequest() as stop:
         session.run(tf.global_variables_initializer())
         if newest:
             checkpoints.restore(session, newest)
@@ -163,6 +181,7 @@ def fit(folder, graph, batches, schedule, report, device, threads=-1):
             print('nothing to do: all epochs are trained; raise --epoch to train on', flush=True)
             return
         batches.seek(session, first * len(graph.updates))
+        overflows = _Overflows()
         with contextlib.closing(_Log(folder, first)) as log, tqdm(
                 total=total, initial=first, unit='it', dynamic_ncols=True,
                 mininterval=.5 if sys.stderr.isatty() else 60) as progress:
@@ -174,21 +193,23 @@ def fit(folder, graph, batches, schedule, report, device, threads=-1):
                 rate = schedule.learning_rate(epoch)
                 terms = OrderedDict()
                 for number, update in enumerate(graph.updates, iteration * len(graph.updates)):
-                    terms.update(_run_update(session, update, {graph.learning_rate: rate}, batches,
-                                             number))
-                    _check_finite(terms, iteration, checkpoints.folder)
+                    values = _run_update(session, update, {graph.learning_rate: rate}, batches,
+                                         number)
+                    overflows.check(values, iteration, checkpoints.folder)
+                    terms.update(values)
 
                 # 2. log
                 log.write(iteration + 1, OrderedDict(
                     epoch=epoch, lr=rate, seconds=round(time.time() - began, 4), **terms))
                 progress.update()
                 progress.set_postfix({name: f'{value:.3g}' for name, value in terms.items()
-                                      if name.endswith('loss')}, refresh=False)
+                                      if name.endswith('loss')
+                                      or (name.endswith('skipped') and value)}, refresh=False)
                 if iteration == first:
                     warm = time.time()    # the first iteration is slow
                 elif iteration == first + 10:
                     hours = (time.time() - warm) / 10 * (total - iteration - 1) / 3600
-                    progress.write(f'about {hours:.2g} hours to go on the {device.upper()}')
+                    progress.write(f'about {hours:.2g} hours to go')
 
                 # 3. checkpoint and samples
                 name = checkpoint.published_name(epoch, in_epoch + 1, schedule.iterations)
@@ -215,12 +236,31 @@ def _run_update(session, update, feed, batches, number):
             batches.recover(session, number, error)
 
 
-def _check_finite(terms, iteration, checkpoint_folder):
-    broken = [name for name, value in terms.items() if not np.isfinite(value)]
-    if broken:
-        good = checkpoint.latest(checkpoint_folder) or 'none'
-        raise RunFailed(f'iteration {iteration + 1}: {", ".join(broken)} not finite; nothing was '
-                        f'saved, the last good checkpoint is {good}')
+class _Overflows:
+    """Tells updates that a loss scale skipped from runs that are lost."""
+
+    MOST_IN_A_ROW = 100
+
+    def __init__(self):
+        self._skipped = {}
+        self._in_a_row = 0
+
+    def check(self, values, iteration, checkpoint_folder):
+        """Raise RunFailed if terms of an update are not finite, or updates are skipped without end.
+
+        Args:
+            values: name -> float, with the count of skipped updates under mixed precision.
+        """
+        counts = {name: value for name, value in values.items() if name.endswith('_skipped')}
+        skipped = any(count > self._skipped.get(name, 0) for name, count in counts.items())
+        self._skipped.update(counts)
+        self._in_a_row = self._in_a_row + 1 if skipped else 0
+        broken = [name for name, value in values.items() if not np.isfinite(value)]
+        if (broken and not skipped) or self._in_a_row > self.MOST_IN_A_ROW:
+            what = f'{", ".join(broken)} not finite' if broken else (
+                f'{self._in_a_row} updates in a row skipped, as gradients are not finite')
+            raise RunFailed(f'iteration {iteration + 1}: {what}; nothing was saved, the last good '
+                            f'checkpoint is {checkpoint.latest(checkpoint_folder) or "none"}')
 
 
 class _Log:
@@ -288,14 +328,19 @@ def train(config, clear=False):
     if not clear:
         _check_resumable(config)
     utils.select_gpus(config.gpu)
+    npu_options(config, config.device)    # illegal ones are found before an adapter is loaded
     device = utils.resolve_device(config.device)
+    open_session = _session_opener(config, device)
+    if config.img_size == 2 ** config.dis_layers:
+        warn(f'--dis_layers {config.dis_layers}: leaves a single pixel of --img_size '
+             f'{config.img_size}, which instance norm makes constant: D will not learn')
     celeba = data.CelebA(config.dataroot, config.atts, config.split, config.use_cropped_img)
     indices = celeba.part('train')[:config.train_image_num or None]
     schedule = _schedule(config, len(indices), celeba)
     with tf.Graph().as_default():
         batches = data.TrainingBatches(celeba, indices, config.img_size, config.batch_size,
                                        config.seed)
-        graph = build(config, batches.batch)
+        graph = build(config, batches.batch, device)
         samples = _SampleGrid(config, celeba)
         newest = checkpoint.latest(os.path.join(config.folder, CHECKPOINTS))
         if newest and not clear:
@@ -306,9 +351,42 @@ def train(config, clear=False):
             remove_training(config.folder,
                             ('setting.txt', CHECKPOINTS, SUMMARIES, METRICS, SAMPLES))
         config.save(config.folder)
-        fit(config.folder, graph, batches, schedule, samples.write, device, config.threads)
+        fit(config.folder, graph, batches, schedule, samples.write, open_session)
     print(f'trained: {config.folder}; next: python test.py --experiment_name '
           f'{config.experiment_name} --test_int 2')
+
+
+def _session_opener(config, device):
+    """A function without arguments that opens the run's session on the current graph."""
+    options = npu_options(config, device)
+    # Now, as what is impossible or unusable has to be found before anything is written.
+    session_config = utils.session_config(device, config.precision, config.threads, options)
+    if device == 'npu':
+        npu.prepare_session(session_config)
+    return functools.partial(utils.session, device, config.threads, precision=config.precision,
+                             npu_options=options)
+
+
+def npu_options(config, device):
+    """The parameter_map values of a run, or None if it is not on an NPU."""
+    if device != 'npu':
+        return None
+    return npu.training_options(
+        config.precision,
+        config.over_dump_path if config.over_dump else '',
+        config.data_dump_path if config.data_dump else '', config.data_dump_step,
+        config.profiling_dump_path if config.profiling else '', config.npu_option)
+
+
+def run(config, clear=False, show_session=False):
+    """Train, or only print what the session would be configured to, on this machine or another."""
+    if not show_session:
+        train(config, clear)
+        return
+    device = utils.resolve_device('auto') if config.device == 'auto' else config.device
+    session_config = utils.session_config(device, config.precision, config.threads,
+                                          npu_options(config, device))
+    print('\n'.join(utils.describe_session(session_config, device, config.precision)))
 
 
 def _schedule(config, images, celeba):

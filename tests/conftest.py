@@ -16,8 +16,8 @@ sys.path.insert(0, str(ROOT))
 
 # The smallest network with all its parts.
 SMALL = ['--img_size', '32', '--enc_dim', '4', '--dec_dim', '4', '--stu_dim', '4', '--dis_dim', '4',
-         '--dis_fc_dim', '8', '--batch_size', '4', '--n_d', '2', '--n_sample', '3',
-         '--device', 'cpu', '--threads', '2']
+         '--dis_fc_dim', '8', '--dis_layers', '4', '--batch_size', '4', '--n_d', '2',
+         '--n_sample', '3', '--device', 'cpu', '--threads', '2']
 EXPERIMENT = 'toy'
 
 Finished = namedtuple('Finished', 'status out err')

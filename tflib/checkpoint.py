@@ -5,7 +5,7 @@ import os
 import zlib
 
 from pylib import RunFailed, UserError, warn
-from tflib import tf
+from tflib import loss_scale, tf
 
 
 def latest(folder):
@@ -56,7 +56,8 @@ def check_fits(path, variables, scopes=None):
             search for unexpected variables; optimizer slots do not count then. None: all.
 
     Returns:
-        Names of optimizer slots that the checkpoint lacks, as published weights may.
+        Names of optimizer slots and loss scales that the checkpoint lacks: published weights may
+        come without the former, weights trained in high precision have none of the latter.
 
     Raises:
         UserError: lists what is missing, unexpected or reshaped.
@@ -64,11 +65,12 @@ def check_fits(path, variables, scopes=None):
     stored = variables_in(path)
     wanted = {v.op.name: v.shape.as_list() for v in variables}
     absent = sorted(set(wanted) - set(stored))
-    slots = [name for name in absent if _is_slot(name, wanted)]
-    missing = [name for name in absent if name not in slots]
+    optional = [name for name in absent if _is_slot(name, wanted) or _is_loss_scale(name)]
+    missing = [name for name in absent if name not in optional]
     unexpected = sorted(
-        name for name in set(stored) - set(wanted) if scopes is None
-        or (name.split('/')[0] in scopes and not _is_slot(name, wanted)))
+        name for name in set(stored) - set(wanted) if not _is_loss_scale(name)
+        and (scopes is None
+             or (name.split('/')[0] in scopes and not _is_slot(name, wanted))))
     reshaped = [f'{name} {stored[name]} instead of {wanted[name]}'
                 for name in sorted(set(wanted) & set(stored)) if wanted[name] != stored[name]]
     problems = [f'{len(names)} {kind} ({_first(names)})' for kind, names in
@@ -76,7 +78,12 @@ def check_fits(path, variables, scopes=None):
     if problems:
         raise UserError(f'{path}: does not fit the model: {"; ".join(problems)}; the model\'s '
                         'options differ from those it was trained with')
-    return slots
+    return optional
+
+
+def _is_loss_scale(name):
+    """Whether `name` belongs to a loss scale, which other precisions do not have."""
+    return name.split('/')[0] == loss_scale.SCOPE
 
 
 def _first(names, most=5):
@@ -86,13 +93,14 @@ def _first(names, most=5):
 def restore(session, path, variables, scopes=None):
     """Restore `variables` from a checkpoint that fits (see `check_fits`).
 
-    Optimizer slots that it lacks keep their values, with a warning.
+    Optimizer slots and loss scales that it lacks keep their values, with a warning.
     """
-    slots = check_fits(path, variables, scopes)
-    if slots:
-        warn(f'{path}: lacks {len(slots)} optimizer slots, which start anew ({_first(slots)})')
+    absent = check_fits(path, variables, scopes)
+    if absent:
+        warn(f'{path}: lacks {len(absent)} variables of optimizers, which start anew '
+             f'({_first(absent)})')
     try:
-        tf.train.Saver([v for v in variables if v.op.name not in slots]).restore(session, path)
+        tf.train.Saver([v for v in variables if v.op.name not in absent]).restore(session, path)
     except (tf.errors.OpError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f'{path}: damaged checkpoint ({reason})') from None

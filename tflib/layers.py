@@ -7,6 +7,7 @@ creation within the surrounding scope, exactly as tf.contrib.slim did. Images ar
 import zlib
 
 from tflib import tf
+from tflib.npu import float32_scope
 
 
 class GlorotUniform:
@@ -45,6 +46,7 @@ def variable(name, size, initializer=None, trainable=True):
     return tf.get_variable(name, size, tf.float32, initializer, trainable=trainable)
 
 
+@float32_scope()
 def batch_norm(x, is_training, decay=0.999, epsilon=1e-3):
     """Batch normalization with scale and offset; x is [N,H,W,C].
 
@@ -67,6 +69,7 @@ def batch_norm(x, is_training, decay=0.999, epsilon=1e-3):
             return tf.identity(y)
 
 
+@float32_scope()
 def instance_norm(x, epsilon=1e-6):
     """Instance normalization with scale and offset; x is [N,H,W,C]."""
     with tf.variable_scope('InstanceNorm'):

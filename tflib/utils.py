@@ -3,7 +3,7 @@
 import os
 
 from pylib import UserError, usable_cores
-from tflib import quiet_native_code, tf
+from tflib import npu, quiet_native_code, tf
 
 try:
     from importlib import metadata
@@ -14,6 +14,10 @@ except ImportError:  # Python 3.7
 DISTRIBUTIONS = ('tensorflow', 'tensorflow-cpu', 'tensorflow-gpu', 'intel-tensorflow',
                  'tensorflow-rocm', 'tensorflow-macos')
 
+# Operation types that a mixed-precision rewrite leaves in float32: statistics of norms, norms of
+# gradients, losses. Convolutions, products and what stands between them go to 16 bits.
+FLOAT32_ISLANDS = 'Abs,Mean,Rsqrt,Sqrt,Square,SquaredDifference,Sum'
+
 
 def select_gpus(gpus):
     """Hide all GPUs but these ('0', '1,2', ...; 'all': hide none). Call before any session."""
@@ -22,48 +26,103 @@ def select_gpus(gpus):
 
 
 def resolve_device(device):
-    """Return 'gpu' or 'cpu' for 'auto', 'gpu' or 'cpu'.
+    """Return 'npu', 'gpu' or 'cpu'; 'auto' takes the first of them that is there.
+
+    An NPU's adapter is imported here, and only if an NPU is asked for or found.
 
     Raises:
-        UserError: a GPU is asked for and TensorFlow sees none.
+        UserError: the device asked for is not there.
     """
     # For the CPU too: who looks for GPUs first makes 2.x complain of absent CUDA libraries.
     with quiet_native_code():
         gpus = tf.config.experimental.list_physical_devices('GPU')
-    if device == 'cpu':
-        return 'cpu'
+    if device == 'auto':
+        device = 'npu' if npu.is_installed() else 'gpu' if gpus else 'cpu'
+    if device == 'npu':
+        npu.load_adapter()
     if device == 'gpu' and not gpus:
         raise UserError(f'--device gpu: {tensorflow_version()} sees no GPU; check driver and CUDA '
                         'libraries (TF_CPP_MIN_LOG_LEVEL=0 shows what is missing) or take '
                         '--device cpu')
-    return 'gpu' if gpus else 'cpu'
+    return device
 
 
-def session_config(device, threads=-1):
+def session_config(device, precision='high', threads=-1, npu_options=None):
     """Return the ConfigProto of every session of this project.
 
     Args:
-        device: 'cpu' or 'gpu'.
+        device: 'cpu', 'gpu' or 'npu'.
+        precision: 'high': float32; on NPUs what `npu.training_options` says. 'mixed': 16 bits where
+            it is safe, by a rewrite of the graph.
         threads: threads within and between operations; -1: the cores this process may use.
+        npu_options: values of NpuOptimizer's parameter_map; None: `npu.training_options`.
+
+    Raises:
+        UserError: an illegal NPU option, or mixed precision where there is none.
     """
     threads = threads if threads > 0 else usable_cores()
     config = tf.ConfigProto(intra_op_parallelism_threads=threads,
                             inter_op_parallelism_threads=threads,
                             allow_soft_placement=True)
-    if device == 'cpu':
-        config.device_count['GPU'] = 0
     config.gpu_options.allow_growth = True
+    rewrite = config.graph_options.rewrite_options
     # On 2.x the remapper fuses batch norm with tanh, which has no kernel (stu_norm='bn'), and
     # logs an error for each gradient of a leaky ReLU.
-    config.graph_options.rewrite_options.remapping = (
-        config.graph_options.rewrite_options.OFF)
+    rewrite.remapping = rewrite.OFF
+    if device == 'npu':
+        npu.add_to_config(config, npu.training_options(precision) if npu_options is None
+                          else npu_options)
+        return config
+    if device == 'cpu':
+        config.device_count['GPU'] = 0
+        if npu.adapter_is_loaded():
+            # The adapter makes every session an NPU session, unless told to leave it alone.
+            npu.add_to_config(config, {'use_off_line': False})
+    if precision == 'mixed':
+        _rewrite_to_16_bits(rewrite, device)
     return config
 
 
-def session(device='cpu', threads=-1, graph=None):
-    """Open a session on `graph` (default: the current graph)."""
+def _rewrite_to_16_bits(rewrite, device):
+    """Let the graph be rewritten to float16 (GPU) or bfloat16 (CPU), norms and losses excepted."""
+    # Names since TensorFlow 2.4, and before. A type on two lists makes the rewrite do nothing.
+    for change in ('DENYLIST_ADD', 'ALLOWLIST_REMOVE', 'INFERLIST_REMOVE', 'CLEARLIST_REMOVE',
+                   'BLACKLIST_ADD', 'WHITELIST_REMOVE', 'GRAYLIST_REMOVE'):
+        os.environ.setdefault(f'TF_AUTO_MIXED_PRECISION_GRAPH_REWRITE_{change}', FLOAT32_ISLANDS)
+    if device == 'gpu':
+        rewrite.auto_mixed_precision = rewrite.ON
+    elif 'auto_mixed_precision_onednn_bfloat16' in rewrite.DESCRIPTOR.fields_by_name:
+        rewrite.auto_mixed_precision_onednn_bfloat16 = rewrite.ON
+    else:
+        raise UserError(f'--precision mixed: {tensorflow_version()} has no 16-bit convolutions on '
+                        'CPUs; take --precision high, or Python 3.9 or later with its newest '
+                        'TensorFlow')
+
+
+def session(device='cpu', threads=-1, graph=None, precision='high', npu_options=None):
+    """Open a session on `graph` (default: the current graph); see `session_config`."""
+    config = session_config(device, precision, threads, npu_options)
+    if device == 'npu':
+        npu.prepare_session(config)
     with quiet_native_code():
-        return tf.Session(graph=graph, config=session_config(device, threads))
+        return tf.Session(graph=graph, config=config)
+
+
+def describe_session(config, device, precision):
+    """Return lines that tell what `session_config` resolved to."""
+    rewrite = config.graph_options.rewrite_options
+    lines = [f'device        {device}', f'precision     {precision}',
+             f'TensorFlow    {tensorflow_version()}',
+             f'threads       {config.intra_op_parallelism_threads} within, '
+             f'{config.inter_op_parallelism_threads} between operations']
+    rewrites = [name for name in sorted(rewrite.DESCRIPTOR.fields_by_name)
+                if name.startswith('auto_mixed_precision') and getattr(rewrite, name)]
+    lines += [f'rewrite       {name}; float32: {FLOAT32_ISLANDS}' for name in rewrites]
+    options = npu.options_in(config)
+    if options is not None:
+        lines.append('NpuOptimizer  remapping off, memory_optimization off')
+        lines += [f'  {key} = {value}' for key, value in options.items()]
+    return lines
 
 
 def tensorflow_version():

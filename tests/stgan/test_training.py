@@ -13,8 +13,8 @@ from stgan.config import RunConfig
 from tflib import checkpoint, tf, utils
 
 CONFIG = RunConfig(img_size=32, enc_dim=4, dec_dim=4, stu_dim=4, dis_dim=4, dis_fc_dim=8,
-                   batch_size=4, n_d=2, epoch=2, lr=.002, n_sample=2, device='cpu', threads=2,
-                   experiment_name='run', save_freq=2)
+                   dis_layers=4, batch_size=4, n_d=2, epoch=2, lr=.002, n_sample=2, device='cpu',
+                   threads=2, experiment_name='run', save_freq=2)
 
 
 def config_for(toy_data, **changes):
