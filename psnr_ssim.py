@@ -31,7 +31,7 @@ def main():
 
     report_folder = os.path.dirname(os.path.normpath(path)) or '.'
     summary = metrics.write_report(report_folder, metrics.measure_folder(folder, args.processes))
-    table = Table('', 'images', 'PSNR [dB]', 'SSIM', title='source vs reconstruction')
+    table = Table('', 'images', 'PSNR in dB', 'SSIM', title='source vs reconstruction')
     table.add_row('this run', str(summary['images']),
                   'equal' if summary['psnr'] is None else f'{summary["psnr"]:.2f}',
                   f'{summary["ssim"]:.3f}')

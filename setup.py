@@ -11,6 +11,7 @@ setup(
     description='STGAN face attribute editing: training, editing and evaluation in TensorFlow 1.x',
     license='MIT',
     packages=['stgan', 'tflib', 'imlib', 'pylib', 'att_classification'],
+    package_data={'tflib': ['fusion_switch.json']},
     python_requires='>=3.7,!=3.8.*',
     install_requires=[
         'tensorflow==1.15.5' + CLASSIC,

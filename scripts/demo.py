@@ -82,7 +82,7 @@ def print_summary(minutes):
     iteration = 1000 * np.median([record['seconds'] for record in log])
     table = Table('', 'value', title='demo: toy data, 64x64, dims 16')
     for name, value in (
-            ('reconstruction PSNR [dB]', f'{quality["psnr"]:.2f}'),
+            ('reconstruction PSNR in dB', f'{quality["psnr"]:.2f}'),
             ('reconstruction SSIM', f'{quality["ssim"]:.3f}'),
             ('attribute accuracy, mean', f'{accuracy["mean_accuracy"]:.1%}'),
             *((f'  {att}', f'{value:.1%}') for att, value in accuracy['accuracy'].items()),
@@ -107,10 +107,9 @@ def draw_picture(path, rows=6):
     titles = ['source', 'reconstruction', *(column.attributes[0] for column in folder.columns[1:])]
     first = size + sheets.gap_width(size)
     centres = [size / 2, *(first + size * (i + .5) for i in range(len(folder.columns)))]
-    figure = Figure(figsize=(images.shape[1] / 80, images.shape[0] / 80 + 1.3), dpi=120,
-                    constrained_layout=True)
-    axes = figure.subplots()
-    axes.imshow(images)
+    figure = Figure(figsize=(images.shape[1] / 80, images.shape[0] / 80))
+    axes = figure.add_axes([0, 0, 1, 1])
+    axes.imshow(images, interpolation='bicubic')
     axes.xaxis.tick_top()
     axes.set_xticks(centres)
     axes.set_xticklabels(titles, rotation=35, ha='left', rotation_mode='anchor')
@@ -119,7 +118,7 @@ def draw_picture(path, rows=6):
     for spine in axes.spines.values():
         spine.set_visible(False)
     with atomic_path(path) as temporary:
-        figure.savefig(temporary)
+        figure.savefig(temporary, dpi=120, bbox_inches='tight', pad_inches=.05)
 
 
 def main():
