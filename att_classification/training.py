@@ -21,7 +21,7 @@ from stgan.training import (
     fit,
     remove_training,
 )
-from tflib import checkpoint, tf, utils
+from tflib import checkpoint, npu, tf, utils
 from tflib.layers import GlorotUniform
 
 DESCRIPTION = 'classifier.json'
@@ -44,8 +44,12 @@ def build(batch, seed):
                       if v.op.name.endswith('/weights')])
     loss = losses.sigmoid_cross_entropy(batch.a, logits) + WEIGHT_DECAY * decay
     accuracy = tf.reduce_mean(tf.cast(tf.equal(logits > 0, batch.a > 0), tf.float32))
-    step = tf.train.AdamOptimizer(rate).minimize(loss, global_step=counter)
-    return TrainingGraph([Update(step, OrderedDict(loss=loss, accuracy=accuracy))], counter, rate)
+    terms = OrderedDict(loss=loss, accuracy=accuracy)
+    step = utils.minimize(tf.train.AdamOptimizer(rate), loss, tf.trainable_variables(),
+                          terms.values())
+    with tf.control_dependencies([step]):
+        step = counter.assign_add(1, read_value=False)
+    return TrainingGraph([Update(step, terms)], counter, rate)
 
 
 class _TestAccuracy:
@@ -140,5 +144,6 @@ def train(dataroot,
         schedule = Schedule(epochs, iterations, lambda epoch: learning_rate(rate, epochs, epoch),
                             iterations, iterations, num_ckpt=1)
         fit(folder, graph, batches, schedule, test.report,
-            functools.partial(utils.session, device, threads))
+            functools.partial(utils.session, device, threads, npu_options=(
+                npu.training_options('high') if device == 'npu' else None)))
     print_test_accuracy(folder)

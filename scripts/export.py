@@ -28,20 +28,6 @@ INPUTS, OUTPUT = ('input1', 'input2', 'input3'), 'output'
 NEWER_ATTRIBUTES = ('exponential_avg_factor',)
 
 
-def newest_checkpoint(folder):
-    """Return the path prefix of an experiment's newest checkpoint.
-
-    Raises:
-        UserError: there is none.
-    """
-    from tflib import checkpoint  # noqa: PLC0415
-    folder = os.path.join(folder, 'checkpoints')
-    path = checkpoint.latest(folder)
-    if path is None:
-        raise UserError(f'{folder}: no checkpoint; train the experiment first')
-    return path
-
-
 def input_shapes(config, batch_size):
     """Shapes of the three inputs as lists, by name; batch_size None: dynamic."""
     size, labels = config.img_size, [batch_size, config.n_att]
@@ -114,7 +100,10 @@ def main():
     if os.path.isdir(path):
         raise UserError(f'--output {path}: is a folder, expected a file name')
 
-    graph = freeze(config, newest_checkpoint(folder), args.batch_size)
+    # Only now: TensorFlow takes seconds to load, a bad flag should not.
+    from tflib.checkpoint import require_latest  # noqa: PLC0415
+    checkpoint_path = require_latest(os.path.join(folder, 'checkpoints'))
+    graph = freeze(config, checkpoint_path, args.batch_size)
     with atomic_path(path) as temporary, open(temporary, 'wb') as stream:
         stream.write(graph.SerializeToString())
     describe(config, path, args.batch_size)

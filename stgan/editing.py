@@ -52,7 +52,7 @@ class Editor:
 
     Args:
         experiment_dir: experiment folder of this or of the published code, e.g. 'output/128'.
-        device: 'auto', 'cpu' or 'gpu'.
+        device: 'auto', 'cpu', 'gpu' or 'npu'; precision: 'high' or 'mixed'.
 
     Attributes:
         config: the experiment's `RunConfig`; checkpoint: path of the weights in use.
@@ -61,16 +61,13 @@ class Editor:
         UserError: no such experiment, no checkpoint, or one that does not fit.
     """
 
-    def __init__(self, experiment_dir, device='auto', threads=-1):
+    def __init__(self, experiment_dir, device='auto', precision='high', threads=-1):
         self.config, _ = load_config(experiment_dir)
-        folder = os.path.join(experiment_dir, 'checkpoints')
-        self.checkpoint = checkpoint.latest(folder)
-        if self.checkpoint is None:
-            raise UserError(f'{folder}: no checkpoint; train the experiment first')
+        self.checkpoint = checkpoint.require_latest(os.path.join(experiment_dir, 'checkpoints'))
         device = utils.resolve_device(device)
         with tf.Graph().as_default() as graph:
             self._graph = EditGraph(self.config)
-            self._session = utils.session(device, threads, graph)
+            self._session = utils.session(device, threads, graph, precision)
             checkpoint.restore(self._session, self.checkpoint, tf.global_variables(),
                                GENERATOR_SCOPES)
 
@@ -132,7 +129,7 @@ def test(options, config, plan):
     paths, labels = celeba.paths(indices), celeba.labels[indices]
     names = [f'{index + 1:06d}{plan.suffix}.png' for index in indices]
     folder, size = os.path.join(options.folder, plan.folder), options.batch_size
-    with Editor(options.folder, options.device, options.threads) as editor:
+    with Editor(options.folder, options.device, options.precision, options.threads) as editor:
         print(f'{len(indices)} images, {len(plan.columns)} results each, by {editor.checkpoint}',
               flush=True)
         batches = data.load_images(paths, config.img_size, celeba.crop, size)

@@ -107,7 +107,7 @@ def build(config, batch, device='cpu'):
 
     D and G have loss graphs of their own: a D update computes nothing that only G needs.
     """
-    learning_rate = tf.placeholder(tf.float32, [])
+    rate = tf.placeholder(tf.float32, [])
     with tf.variable_scope('', initializer=GlorotUniform(config.seed)):
         count = config.batch_size
         alpha = _uniform([count, 1, 1, 1], config, ALPHA, batch.number)
@@ -121,25 +121,22 @@ def build(config, batch, device='cpu'):
     g_variables = utils.trainable_variables(*editing.GENERATOR_SCOPES)
     counter = utils.iteration_counter()
     # The order decides which of beta1_power and beta1_power_1 is whose.
-    d_update = _update(config, device, 'd', d_terms, d_variables, learning_rate)
-    g_update = _update(config, device, 'g', g_terms, g_variables, learning_rate)
-    # The counter counts skipped updates too: it tells the place in the data.
+    d_update = _update(config, device, 'd', d_terms, d_variables, rate)
+    g_update = _update(config, device, 'g', g_terms, g_variables, rate)
+    # After the update even if that is skipped: the counter tells the place in the data.
     with tf.control_dependencies([g_update.op]):
         g_update = g_update._replace(op=counter.assign_add(1, read_value=False))
-    return TrainingGraph([d_update] * config.n_d + [g_update], counter, learning_rate)
+    return TrainingGraph([d_update] * config.n_d + [g_update], counter, rate)
 
 
-def _update(config, device, name, terms, variables, learning_rate):
-    """The `Update` that minimizes the last of `terms`; mixed precision scales the loss."""
+def _update(config, device, name, terms, variables, rate):
+    """The `Update` that minimizes `<name>_loss` of `terms`; mixed precision scales the loss."""
     loss = terms[f'{name}_loss']
-    optimizer = loss_scale.Adam(learning_rate, beta1=0.5)
+    optimizer = loss_scale.Adam(rate, beta1=0.5)
     if config.precision == 'high':
-        with npu.float32_scope():
-            return Update(optimizer.minimize(loss, var_list=variables), terms)
+        return Update(utils.minimize(optimizer, loss, variables, terms.values()), terms)
     optimizer, manager = loss_scale.make_optimizer(optimizer, name, config.loss_scale, device)
-    gradients = optimizer.compute_gradients(loss, variables)
-    with npu.float32_scope():
-        step = optimizer.apply_gradients(gradients)
+    step = utils.minimize(optimizer, loss, variables, terms.values())
     with tf.control_dependencies([step]):
         terms = OrderedDict(terms)
         terms[f'{name}_loss_scale'] = tf.identity(manager.scale)
@@ -242,8 +239,8 @@ class _Overflows:
     MOST_IN_A_ROW = 100
 
     def __init__(self):
-        self._skipped = {}
-        self._in_a_row = 0
+        self._skipped = {}     # name of a count -> its last value
+        self._in_a_row = {}    # name of a count -> updates in a row that raised it
 
     def check(self, values, iteration, checkpoint_folder):
         """Raise RunFailed if terms of an update are not finite, or updates are skipped without end.
@@ -251,14 +248,15 @@ class _Overflows:
         Args:
             values: name -> float, with the count of skipped updates under mixed precision.
         """
-        counts = {name: value for name, value in values.items() if name.endswith('_skipped')}
-        skipped = any(count > self._skipped.get(name, 0) for name, count in counts.items())
-        self._skipped.update(counts)
-        self._in_a_row = self._in_a_row + 1 if skipped else 0
+        in_a_row = 0
+        for name in (name for name in values if name.endswith('_skipped')):
+            skipped = values[name] > self._skipped.get(name, 0)
+            self._skipped[name] = values[name]
+            in_a_row = self._in_a_row[name] = self._in_a_row.get(name, 0) + 1 if skipped else 0
         broken = [name for name, value in values.items() if not np.isfinite(value)]
-        if (broken and not skipped) or self._in_a_row > self.MOST_IN_A_ROW:
+        if (broken and not in_a_row) or in_a_row > self.MOST_IN_A_ROW:
             what = f'{", ".join(broken)} not finite' if broken else (
-                f'{self._in_a_row} updates in a row skipped, as gradients are not finite')
+                f'{in_a_row} updates in a row skipped, as gradients are not finite')
             raise RunFailed(f'iteration {iteration + 1}: {what}; nothing was saved, the last good '
                             f'checkpoint is {checkpoint.latest(checkpoint_folder) or "none"}')
 

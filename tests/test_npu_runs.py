@@ -156,9 +156,11 @@ def test_automatic_choice_finds_the_npu(run, fake):
 
 def test_editing_runs_on_the_npu(run, workspace, toy_data, fake, sessions):
     fake('r1.15')
-    done = run('test.py', '--experiment_name', 'toy', '--img', 1, '--device', 'npu')
+    done = run('test.py', '--experiment_name', 'toy', '--img', 1, '--device', 'npu',
+               '--precision', 'mixed')
     assert done.status == 0, done.err
-    assert training_options(sessions)['precision_mode'] == 'allow_fp32_to_fp16'
+    options = training_options(sessions)
+    assert (options['precision_mode'], options['graph_run_mode']) == ('allow_mix_precision', 0)
 
 
 def test_nothing_of_an_npu_is_imported_for_the_cpu(tmp_path, toy_data):

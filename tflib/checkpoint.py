@@ -23,6 +23,18 @@ def latest(folder):
     return max(indices, key=os.path.getmtime)[:-len('.index')] if indices else None
 
 
+def require_latest(folder):
+    """The path prefix of the newest checkpoint in `folder`.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = latest(folder)
+    if path is None:
+        raise UserError(f'{folder}: no checkpoint; train first, or is the folder right?')
+    return path
+
+
 def fingerprint(path):
     """A short text that tells the weights of one checkpoint from all others."""
     # The index holds a checksum of every tensor.

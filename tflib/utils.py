@@ -55,7 +55,7 @@ def session_config(device, precision='high', threads=-1, npu_options=None):
         precision: 'high': float32; on NPUs what `npu.training_options` says. 'mixed': 16 bits where
             it is safe, by a rewrite of the graph.
         threads: threads within and between operations; -1: the cores this process may use.
-        npu_options: values of NpuOptimizer's parameter_map; None: `npu.training_options`.
+        npu_options: values of NpuOptimizer's parameter_map; None: those of inference.
 
     Raises:
         UserError: an illegal NPU option, or mixed precision where there is none.
@@ -70,8 +70,9 @@ def session_config(device, precision='high', threads=-1, npu_options=None):
     # logs an error for each gradient of a leaky ReLU.
     rewrite.remapping = rewrite.OFF
     if device == 'npu':
-        npu.add_to_config(config, npu.training_options(precision) if npu_options is None
-                          else npu_options)
+        if npu_options is None:
+            npu_options = dict(npu.training_options(precision), graph_run_mode=0)
+        npu.add_to_config(config, npu_options)
         return config
     if device == 'cpu':
         config.device_count['GPU'] = 0
@@ -134,6 +135,23 @@ def tensorflow_version():
         except metadata.PackageNotFoundError:
             continue
     return ' + '.join(installed) or f'TensorFlow {tf.__version__}'
+
+
+def minimize(optimizer, loss, variables, reported):
+    """Return the operation of an optimizer step that waits for all that reads the variables.
+
+    Within a session run a variable may be read before or after its update. A gradient may not need
+    all values that the loss is made of, so the loss reported would differ from run to run.
+
+    Args:
+        optimizer: with compute_gradients() and apply_gradients().
+        loss: scalar; variables: what it is minimized by.
+        reported: tensors that are to be computed from the variables as they are before the step.
+    """
+    gradients = optimizer.compute_gradients(loss, variables)
+    used = [gradient for gradient, _ in gradients if gradient is not None]
+    with tf.control_dependencies(used + list(reported)), npu.float32_scope():
+        return optimizer.apply_gradients(gradients)
 
 
 def iteration_counter():

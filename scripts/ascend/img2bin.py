@@ -21,7 +21,7 @@ import numpy as np
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 from pylib import ArgumentParser, RunFailed, UserError, run_command, write_json  # noqa: E402
-from scripts.export import INPUTS, newest_checkpoint  # noqa: E402
+from scripts.export import INPUTS  # noqa: E402
 from stgan import attributes, sheets  # noqa: E402
 from stgan.config import TestConfig, load_config  # noqa: E402
 
@@ -107,8 +107,9 @@ def write_bins(options, config, folder):
     from tqdm import tqdm  # noqa: PLC0415
 
     from stgan import data, editing  # noqa: PLC0415
+    from tflib import checkpoint  # noqa: PLC0415
     plan = sheets.single_plan(config, options.test_int)
-    checkpoint_path = newest_checkpoint(options.folder)
+    checkpoint_path = checkpoint.require_latest(os.path.join(options.folder, 'checkpoints'))
     celeba, indices = editing.test_images(config, options)
     paths, labels = celeba.paths(indices), celeba.labels[indices]
     check_folder(folder, len(indices), len(plan.columns))

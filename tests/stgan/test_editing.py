@@ -82,7 +82,7 @@ def test_experiments_without_checkpoint_are_named(tmp_path, trained):
     folder = tmp_path / 'empty'
     folder.mkdir()
     (folder / 'setting.txt').write_text('{}')
-    with pytest.raises(UserError, match='no checkpoint; train the experiment first'):
+    with pytest.raises(UserError, match='no checkpoint; train first'):
         Editor(str(folder))
 
 
