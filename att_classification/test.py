@@ -11,6 +11,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.dirname(HERE))
 
 from pylib import ArgumentParser, run_command  # noqa: E402
+from stgan.config import DEVICES  # noqa: E402
 from stgan.sheets import open_folder  # noqa: E402
 
 
@@ -25,7 +26,7 @@ def main():
     add('--allow_incomplete', action='store_true',
         help='measure although sheets of labels.csv are missing')
     add('--gpu', default='all', help='GPUs to use, as in CUDA_VISIBLE_DEVICES')
-    add('--device', choices=('auto', 'cpu', 'gpu'), default='auto', help='where to run')
+    add('--device', choices=DEVICES, default='auto', help='where to run')
     add('--threads', type=int, default=-1, help='CPU threads; -1: one per core')
     args = parser.parse_args()
     folder = open_folder(args.img_dir, allow_incomplete=args.allow_incomplete)

@@ -11,6 +11,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.dirname(HERE))
 
 from pylib import ArgumentParser, run_command  # noqa: E402
+from stgan.config import DEVICES  # noqa: E402
 
 
 def main():
@@ -27,7 +28,7 @@ def main():
     add('--lr', type=float, default=2e-4, help='learning rate')
     add('--seed', type=int, default=0, help='of weights and data order')
     add('--gpu', default='all', help='GPUs to use, as in CUDA_VISIBLE_DEVICES')
-    add('--device', choices=('auto', 'cpu', 'gpu'), default='auto', help='where to run')
+    add('--device', choices=DEVICES, default='auto', help='where to run')
     add('--threads', type=int, default=-1, help='CPU threads; -1: one per core')
     add('--clear', action='store_true', help='start over, removing earlier training')
     args = parser.parse_args()

@@ -33,13 +33,26 @@ PICTURE = os.path.join(EXPERIMENT, 'demo.png')
 
 # Published is 200 epochs of 947 iterations. A short run wants a higher learning rate, less weight
 # on reconstruction and batch norm averages over fewer updates.
+TRAINING = ('--img_size 64 --enc_dim 16 --dec_dim 16 --stu_dim 16 --dis_dim 16 --dis_fc_dim 128 '
+            '--batch_size 8 --n_d 3 --epoch 10 --init_epoch 8 --lr 0.002 --rec_loss_weight 20 '
+            '--bn_decay 0.99 --n_sample 8 --test_int 2')
+
+
+def data_command(folder):
+    """The command that draws the toy data set."""
+    return f'scripts/make_toy_celeba.py {shlex.quote(folder)}'
+
+
+def classifier_command(dataroot, folder):
+    """The command that trains the attribute classifier on toy data."""
+    return (f'att_classification/train.py --dataroot {shlex.quote(dataroot)} --img_size 64 '
+            f'--epoch 5 --batch_size 32 --lr 0.001 --output_dir {folder}')
+
+
 COMMANDS = (
-    f'scripts/make_toy_celeba.py {DATA}',
-    f'train.py --experiment_name {NAME} --dataroot {DATA} --img_size 64 --enc_dim 16 --dec_dim 16 '
-    '--stu_dim 16 --dis_dim 16 --dis_fc_dim 128 --batch_size 8 --n_d 3 --epoch 10 --init_epoch 8 '
-    '--lr 0.002 --rec_loss_weight 20 --bn_decay 0.99 --n_sample 8 --test_int 2',
-    f'att_classification/train.py --dataroot {DATA} --img_size 64 --epoch 5 --batch_size 32 '
-    f'--lr 0.001 --output_dir {CLASSIFIER}',
+    data_command(DATA),
+    f'train.py --experiment_name {NAME} --dataroot {DATA} {TRAINING}',
+    classifier_command(DATA, CLASSIFIER),
     f'test.py --experiment_name {NAME} --test_int 2',
     f'psnr_ssim.py --experiment_name {NAME}',
     f'att_classification/test.py --img_dir {SHEETS} --checkpoint {CLASSIFIER}/checkpoints',
@@ -50,7 +63,8 @@ def run_all(commands):
     """Run commands of this checkout, each in a process of its own, and say so."""
     for command in commands:
         print(f'\n$ python {command}', flush=True)
-        status = subprocess.call([sys.executable, *shlex.split(command)])
+        script, *flags = shlex.split(command)
+        status = subprocess.call([sys.executable, os.path.join(ROOT, script), *flags])
         if status:
             raise RunFailed(f'`python {command}` ended with status {status}')
 

@@ -114,10 +114,13 @@ class RunConfig:
                               fixed=True, above=0)
     test_int: float = option(1., 'intensity of sample edits, in multiples of thres_int')
     n_sample: int = option(64, 'sample images', minimum=1)
+    init_checkpoint: str = option('', 'checkpoint, or folder with some, whose weights a new run '
+                                  'starts with; default: random weights')
     save_freq: int = option(0, 'iterations between checkpoints; 0: an epoch', minimum=0)
     sample_freq: int = option(0, 'iterations between sample grids; 0: an epoch', minimum=0)
     # precision and NPU
     loss_scale: float = option(2. ** 15, 'first loss scale of mixed precision', minimum=1)
+    fixed_loss_scale: bool = option(False, 'keep the first loss scale instead of adapting it')
     npu_option: Tuple[str, ...] = option((), 'key=value of NpuOptimizer\'s parameter_map')
     over_dump: bool = option(False, 'NPU: dump operators that overflow')
     over_dump_path: str = option('overflow_dump', 'folder of --over_dump')

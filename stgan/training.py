@@ -135,7 +135,8 @@ def _update(config, device, name, terms, variables, rate):
     optimizer = loss_scale.Adam(rate, beta1=0.5)
     if config.precision == 'high':
         return Update(utils.minimize(optimizer, loss, variables, terms.values()), terms)
-    optimizer, manager = loss_scale.make_optimizer(optimizer, name, config.loss_scale, device)
+    optimizer, manager = loss_scale.make_optimizer(optimizer, name, config.loss_scale, device,
+                                                   config.fixed_loss_scale)
     step = utils.minimize(optimizer, loss, variables, terms.values())
     with tf.control_dependencies([step]):
         terms = OrderedDict(terms)
@@ -149,7 +150,7 @@ def learning_rate(config, epoch):
     return config.lr / 10 ** (epoch // config.init_epoch)
 
 
-def fit(folder, graph, batches, schedule, report, open_session):
+def fit(folder, graph, batches, schedule, report, open_session, initialize=None):
     """Run a training graph to the end of its schedule, from its newest checkpoint if there is one.
 
     Writes checkpoints/, summaries/ and metrics.jsonl into `folder`.
@@ -158,6 +159,7 @@ def fit(folder, graph, batches, schedule, report, open_session):
         batches: the `data.TrainingBatches` that the graph reads.
         report: function (session, checkpoint name) called every `sample_freq` iterations.
         open_session: function that opens the session, such as a partial `utils.session`.
+        initialize: function (session) that gives a new run other weights than random ones.
 
     Raises:
         UserError: the checkpoint does not fit.
@@ -171,6 +173,8 @@ def fit(folder, graph, batches, schedule, report, open_session):
         session.run(tf.global_variables_initializer())
         if newest:
             checkpoints.restore(session, newest)
+        elif initialize:
+            initialize(session)
         first = int(session.run(graph.counter))
         print(f'{"resuming after" if first else "starting at"} iteration {first} of {total}'
               + (f', from {newest}' if newest else ''), flush=True)
@@ -343,13 +347,15 @@ def train(config, clear=False):
         newest = checkpoint.latest(os.path.join(config.folder, CHECKPOINTS))
         if newest and not clear:
             checkpoint.check_fits(newest, tf.global_variables())
+        initialize = _initializer(config) if config.init_checkpoint else None
         _print_banner(config, device, celeba, len(indices), schedule)
         if clear:
             # Test sheets stay: they are test.py's.
             remove_training(config.folder,
                             ('setting.txt', CHECKPOINTS, SUMMARIES, METRICS, SAMPLES))
         config.save(config.folder)
-        fit(config.folder, graph, batches, schedule, samples.write, open_session)
+        fit(config.folder, graph, batches, schedule, samples.write, open_session,
+            initialize)
     print(f'trained: {config.folder}; next: python test.py --experiment_name '
           f'{config.experiment_name} --test_int 2')
 
@@ -363,6 +369,18 @@ def _session_opener(config, device):
         npu.prepare_session(session_config)
     return functools.partial(utils.session, device, config.threads, precision=config.precision,
                              npu_options=options)
+
+
+def _initializer(config):
+    """A function (session) that restores the networks' weights from `--init_checkpoint`."""
+    path = config.init_checkpoint
+    if os.path.isdir(path):
+        path = checkpoint.require_latest(path)
+    scopes = (*editing.GENERATOR_SCOPES, 'D')
+    weights = checkpoint.without_slots(v for v in tf.global_variables()
+                                       if v.op.name.split('/')[0] in scopes)
+    checkpoint.check_fits(path, weights, scopes)
+    return lambda session: checkpoint.restore(session, path, weights, scopes)
 
 
 def npu_options(config, device):

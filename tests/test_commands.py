@@ -12,6 +12,7 @@ import imlib
 from pylib import read_json, read_json_lines
 from scripts import demo
 from stgan.attributes import DEFAULT_ATTRIBUTES
+from tflib import checkpoint, tf
 
 
 def test_training_leaves_the_published_experiment_folder(trained):
@@ -57,6 +58,22 @@ def test_repeating_the_command_resumes(run, workspace, toy_data):
     assert [record['iteration'] for record in records] == list(range(1, 17))
     done = run(*command, '--epoch', 4)
     assert done.status == 0 and 'nothing to do' in done.out
+
+
+def test_a_new_run_starts_with_given_weights(run, workspace, toy_data):
+    source = str(workspace / 'output' / 'toy' / 'checkpoints')
+    command = ['train.py', '--experiment_name', 'fine', '--dataroot', toy_data, *SMALL,
+               '--init_checkpoint', source, '--epoch', 1, '--lr', 1e-12]
+    done = run(*command, '--enc_dim', 8)
+    assert done.status == 2 and 'does not fit the model' in done.err
+    assert not (workspace / 'output' / 'fine').exists()
+    done = run(*command)
+    assert done.status == 0, done.err
+    old, new = (tf.train.NewCheckpointReader(checkpoint.latest(str(folder))) for folder in (
+        source, workspace / 'output' / 'fine' / 'checkpoints'))
+    np.testing.assert_allclose(new.get_tensor('Genc/Conv/weights'),
+                               old.get_tensor('Genc/Conv/weights'), atol=1e-9)
+    assert (old.get_tensor('counter/counter'), new.get_tensor('counter/counter')) == (12, 4)
 
 
 def test_clear_says_what_it_removes_and_keeps_test_sheets(run, workspace, toy_data):

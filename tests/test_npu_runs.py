@@ -106,6 +106,15 @@ def test_an_overflow_skips_one_update_and_two_halve_the_scale(run, toy_data, fak
     assert {record['g_skipped'] for record in log} == {0}
 
 
+def test_a_fixed_loss_scale_stays(run, toy_data, fake):
+    fake('r1.15', INF_NAN='0', OVERFLOW_AT='3,7')
+    flags = ['--precision', 'mixed', '--loss_scale', 1024, '--fixed_loss_scale']
+    assert train(run, toy_data, *flags).status == 0
+    log = read_json_lines('output/x/metrics.jsonl')
+    assert [record['d_skipped'] for record in log] == [0, 1, 2, 2]
+    assert {record['d_loss_scale'] for record in log} == {1024}
+
+
 def test_a_skipped_update_changes_no_weight(run, toy_data, fake):
     def weights(name, overflows):
         fake('r1.15', INF_NAN='0', OVERFLOW_AT=overflows)

@@ -60,6 +60,12 @@ def _is_slot(name, names):
     return name.rpartition('/')[0] in names
 
 
+def without_slots(variables):
+    """Those of `variables` that are no optimizer slots."""
+    names = {v.op.name: v for v in variables}
+    return [v for name, v in names.items() if not _is_slot(name, names)]
+
+
 def check_fits(path, variables, scopes=None):
     """Check that a checkpoint holds exactly `variables`, in name and shape.
 

@@ -127,8 +127,8 @@ class LossScaleOptimizer:
             return self._manager.update(finite)
 
 
-def make_optimizer(optimizer, name, start, device):
-    """Return (optimizer with a dynamic loss scale, its manager).
+def make_optimizer(optimizer, name, start, device, fixed=False):
+    """Return (optimizer that scales the loss, its manager).
 
     Ascend's NPULossScaleOptimizer reads the overflow register of the device; it exists in the
     adapter for TensorFlow 1.15 only. Elsewhere the optimizer is this module's, which on the adapter
@@ -136,12 +136,13 @@ def make_optimizer(optimizer, name, start, device):
 
     Args:
         name: of the manager; start: initial scale; device: 'cpu', 'gpu' or 'npu'.
+        fixed: keep the initial scale, else it is adapted by `ExponentialLossScale`'s rule.
     """
     if device == 'npu' and npu.has_loss_scale_optimizer():
         with tf.variable_scope(f'{SCOPE}/{name}'):
             skipped = _variable('skipped', 0, tf.int64)
-            return npu.loss_scale_optimizer(optimizer, start, skipped, count_skipped)
-    manager = ExponentialLossScale(name, start)
+            return npu.loss_scale_optimizer(optimizer, start, fixed, skipped, count_skipped)
+    manager = (FixedLossScale if fixed else ExponentialLossScale)(name, start)
 
     def is_finite(gradients):
         finite = all_finite(gradients)

@@ -276,26 +276,23 @@ def has_loss_scale_optimizer():
     return _adapter_name() == 'npu_bridge'
 
 
-def loss_scale_optimizer(optimizer, start, skipped, count_skipped):
+def loss_scale_optimizer(optimizer, start, fixed, skipped, count_skipped):
     """Return (NPULossScaleOptimizer, its manager, which has `scale` and `skipped` too).
 
     Args:
-        start: initial scale; skipped: int64 variable; count_skipped: function of the variable and
-            a bool scalar that returns the operation which counts.
+        start: initial scale; fixed: whether it stays so; skipped: int64 variable; count_skipped:
+            function of the variable and a bool scalar that returns the operation which counts.
     """
     managers = importlib.import_module('npu_bridge.estimator.npu.npu_loss_scale_manager')
     optimizers = importlib.import_module('npu_bridge.estimator.npu.npu_loss_scale_optimizer')
-
-    class CountingManager(managers.ExponentialUpdateLossScaleManager):
-        """Ascend's rule, and a count of what is skipped."""
-
-        def update_loss_scale(self, finite_grads):
-            update = super().update_loss_scale(finite_grads)
-            return tf.group(update, count_skipped(skipped, finite_grads))
-
-    manager = CountingManager(init_loss_scale=start, incr_every_n_steps=1000,
-                              decr_every_n_nan_or_inf=2, incr_ratio=2, decr_ratio=0.5)
+    manager = managers.FixedLossScaleManager(start) if fixed else (
+        managers.ExponentialUpdateLossScaleManager(
+            init_loss_scale=start, incr_every_n_steps=1000, decr_every_n_nan_or_inf=2,
+            incr_ratio=2, decr_ratio=0.5))
     manager.scale, manager.skipped = manager.get_loss_scale(), skipped
+    rule = manager.update_loss_scale
+    manager.update_loss_scale = lambda finite: tf.group(rule(finite),
+                                                        count_skipped(skipped, finite))
     return optimizers.NPULossScaleOptimizer(optimizer, manager), manager
 
 

@@ -148,10 +148,12 @@ def minimize(optimizer, loss, variables, reported):
         loss: scalar; variables: what it is minimized by.
         reported: tensors that are to be computed from the variables as they are before the step.
     """
-    gradients = optimizer.compute_gradients(loss, variables)
-    used = [gradient for gradient, _ in gradients if gradient is not None]
-    with tf.control_dependencies(used + list(reported)), npu.float32_scope():
-        return optimizer.apply_gradients(gradients)
+    # Without those that the loss does not depend on: not every optimizer takes a gradient of None.
+    pairs = [(gradient, variable) for gradient, variable in
+             optimizer.compute_gradients(loss, variables) if gradient is not None]
+    gradients = [gradient for gradient, _ in pairs]
+    with tf.control_dependencies(gradients + list(reported)), npu.float32_scope():
+        return optimizer.apply_gradients(pairs)
 
 
 def iteration_counter():

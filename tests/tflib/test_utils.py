@@ -50,6 +50,21 @@ def test_trainable_variables_by_scope():
         assert [v.op.name for v in utils.trainable_variables('D', 'G')] == ['D/x', 'G/x']
 
 
+def test_minimize_leaves_out_what_the_loss_does_not_depend_on():
+    """An optimizer that takes no gradient of None is Ascend's, on chips with INF_NAN mode."""
+    class Strict(tf.train.GradientDescentOptimizer):
+        def apply_gradients(self, pairs):
+            assert all(gradient is not None for gradient, _ in pairs)
+            return super().apply_gradients(pairs)
+
+    with tf.Graph().as_default(), utils.session() as session:
+        used, unused = (tf.get_variable(name, initializer=[1.]) for name in ('used', 'unused'))
+        update = utils.minimize(Strict(.5), tf.reduce_sum(used), [used, unused], [])
+        session.run(tf.global_variables_initializer())
+        session.run(update)
+        assert session.run([used, unused]) == [.5, 1]
+
+
 def test_importing_and_looking_for_gpus_is_quiet():
     code = 'from tflib import utils; utils.resolve_device("auto")'
     environment = {name: value for name, value in os.environ.items()

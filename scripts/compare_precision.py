@@ -1,0 +1,180 @@
+"""What mixed precision costs and gains: toy models trained in both, from equal seeds.
+
+Trains with the demo's recipe, once per precision and seed, edits and measures all runs in float32,
+and times both training graphs in one process, taking turns. Repeating it resumes.
+Example: `python scripts/compare_precision.py --seeds 0 1 2`. Flags not listed go to train.py.
+"""
+
+import dataclasses
+import os
+import shlex
+import sys
+import time
+
+import numpy as np
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, ROOT)
+
+from pylib import ArgumentParser, UserError, read_json, run_command, write_json  # noqa: E402
+from scripts.demo import DATA, TRAINING, classifier_command, data_command, run_all  # noqa: E402
+from stgan.config import experiment_folder, load_config  # noqa: E402
+
+PRECISIONS = ('high', 'mixed')
+# (title, name, factor to show it with)
+MEASURES = (('PSNR in dB', 'psnr', 1), ('SSIM', 'ssim', 1),
+            ('attribute accuracy in %', 'accuracy', 100),
+            ('error of other attributes in %', 'error', 100))
+
+
+def experiment(name, precision, seed):
+    """Name of the experiment that trains with a precision and a seed."""
+    return f'{name}_{precision}_{seed}'
+
+
+def commands(name, device, dataroot, seeds, extra):
+    """The commands that train and measure all runs; `extra`: flags of train.py."""
+    classifier = shlex.quote(os.path.join('output', f'{name}_classifier'))
+    yield classifier_command(dataroot, classifier)
+    for seed in seeds:
+        for precision in PRECISIONS:
+            run = shlex.quote(experiment(name, precision, seed))
+            yield (f'train.py --experiment_name {run} --dataroot {shlex.quote(dataroot)} '
+                   f'--device {device} {TRAINING} --precision {precision} --seed {seed} {extra}')
+            yield f'test.py --experiment_name {run} --test_int 2 --device {device}'
+            yield f'psnr_ssim.py --experiment_name {run}'
+            yield (f'att_classification/test.py --img_dir output/{run}/sample_testing '
+                   f'--checkpoint {classifier}/checkpoints')
+
+
+def quality(run):
+    """{measure: value} of a measured experiment."""
+    folder = os.path.join('output', run)
+    reconstruction = read_json(os.path.join(folder, 'psnr_ssim.json'))
+    attributes = read_json(os.path.join(folder, 'attribute_accuracy.json'))
+    return {'psnr': reconstruction['psnr'], 'ssim': reconstruction['ssim'],
+            'accuracy': attributes['mean_accuracy'], 'error': attributes['mean_error']}
+
+
+def seconds_taking_turns(functions, rounds):
+    """[len(functions), rounds] seconds of functions called in turns, after a call to warm up."""
+    for function in functions:
+        function()
+    seconds = np.zeros([len(functions), rounds])
+    for turn in range(rounds):
+        for index, function in enumerate(functions):
+            began = time.time()
+            function()
+            seconds[index, turn] = time.time() - began
+    return seconds
+
+
+def training_iteration(config, device):
+    """A function that runs one training iteration of `config` on an unchanging batch."""
+    from stgan import data, training  # noqa: PLC0415
+    from tflib import tf, utils  # noqa: PLC0415
+
+    random = np.random.RandomState(0)
+    shape = [config.batch_size, config.img_size, config.img_size, 3]
+    with tf.Graph().as_default() as graph:
+        labels = [tf.constant(random.randint(0, 2, [config.batch_size, config.n_att]))
+                  for _ in range(2)]
+        batch = data.Batch(tf.constant(random.uniform(-1, 1, shape), tf.float32), *labels,
+                           number=tf.constant(0, tf.int64))
+        built = training.build(config, batch, device)
+        session = utils.session(device, config.threads, graph, config.precision)
+        session.run(tf.global_variables_initializer())
+
+    def iterate():
+        for update in built.updates:
+            session.run([update.op, update.terms], {built.learning_rate: config.lr})
+    return iterate
+
+
+def matrix_product(dtype, device, size=2048):
+    """A function that multiplies two square matrices of TensorFlow type `dtype`."""
+    from tflib import tf, utils  # noqa: PLC0415
+
+    with tf.Graph().as_default() as graph:
+        factors = [tf.Variable(tf.cast(tf.random.stateless_uniform([size, size], [0, i]), dtype))
+                   for i in range(2)]
+        product = tf.matmul(*factors)
+        session = utils.session(device, graph=graph)
+        session.run(tf.global_variables_initializer())
+    return lambda: session.run(product.op)
+
+
+def speeds(config, device, rounds):
+    """Median seconds of an iteration and of a matrix product, each in both precisions."""
+    iterations = [training_iteration(dataclasses.replace(config, precision=precision), device)
+                  for precision in PRECISIONS]
+    half = 'float16' if device == 'gpu' else 'bfloat16'
+    products = [matrix_product(dtype, device) for dtype in ('float32', half)]
+    return (np.median(seconds_taking_turns(iterations, rounds), axis=1),
+            np.median(seconds_taking_turns(products, 2 * rounds), axis=1))
+
+
+def print_table(measured, iteration, product, seeds):
+    """Print both precisions side by side."""
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table('', *PRECISIONS, 'mixed against high', title=f'{len(seeds)} runs each')
+    for title, measure, factor in MEASURES:
+        high, mixed = (
+            [factor * run[measure] for run in measured[precision]] for precision in PRECISIONS)
+        # From pairs of equal seeds, as seeds differ more than precisions do.
+        difference = np.subtract(mixed, high)
+        table.add_row(title, *(f'{np.mean(values):{sign}.3f} ± {np.std(values):.3f}' for
+                               values, sign in ((high, ''), (mixed, ''), (difference, '+'))))
+    table.add_row('training iterations/s', *(f'{1 / value:.2f}' for value in iteration),
+                  f'{iteration[0] / iteration[1]:.2f}x')
+    table.add_row('matrix product, GFLOP/s', *(f'{2 * 2048 ** 3 / value / 1e9:.0f}'
+                                               for value in product),
+                  f'{product[0] / product[1]:.2f}x')
+    Console().print(table)
+    print('± is the standard deviation over seeds. Speeds are medians of one process that takes '
+          'turns.')
+    if product[1] > product[0]:
+        print('This processor multiplies 16-bit matrices slower than float32 ones: mixed precision '
+              'can not be faster here.')
+
+
+def main():
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument('--dataroot', default=DATA, help='data folder; toy faces, if absent')
+    parser.add_argument('--name', default='compare', help='first part of the experiments\' names')
+    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2],
+                        help='one pair of runs for each')
+    parser.add_argument('--rounds', type=int, default=10, help='iterations timed per precision')
+    parser.add_argument('--device', default='auto', choices=('auto', 'cpu', 'gpu'))
+    args, extra = parser.parse_known_args()
+    experiment_folder(args.name)  # refuses what is no plain name
+    if args.rounds < 1:
+        raise UserError(f'--rounds {args.rounds}: expected at least 1')
+
+    from tflib import utils  # noqa: PLC0415
+    device = utils.resolve_device(args.device)
+    if device == 'npu':
+        raise UserError('--device cpu or gpu: an NPU keeps one precision per process; there compare'
+                        ' the runs of train.py and train_mixed.py')
+    utils.session_config(device, 'mixed')  # refuses what cannot mix
+    if not os.path.exists(args.dataroot):
+        run_all([data_command(args.dataroot)])
+    extra = ' '.join(map(shlex.quote, extra))
+    run_all(commands(args.name, device, args.dataroot, args.seeds, extra))
+
+    measured = {precision: [quality(experiment(args.name, precision, seed)) for seed in args.seeds]
+                for precision in PRECISIONS}
+    config, _ = load_config(os.path.join('output', experiment(args.name, 'high', args.seeds[0])))
+    iteration, product = speeds(config, device, args.rounds)
+    print_table(measured, iteration, product, args.seeds)
+    path = os.path.join('output', f'{args.name}.json')
+    write_json(path, {'runs': measured, 'seeds': args.seeds, 'seconds_per_iteration':
+                      dict(zip(PRECISIONS, iteration)), 'seconds_per_matrix_product':
+                      dict(zip(PRECISIONS, product))})
+    print(f'all figures: {path}')
+
+
+if __name__ == '__main__':
+    run_command(main)
