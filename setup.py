@@ -10,8 +10,8 @@ setup(
     version='0.1.0',
     description='STGAN face attribute editing: training, editing and evaluation in TensorFlow 1.x',
     license='MIT',
-    packages=['stgan', 'tflib', 'imlib', 'pylib', 'att_classification'],
-    package_data={'tflib': ['fusion_switch.json']},
+    packages=['stgan', 'tflib', 'imlib', 'pylib', 'att_classification', 'precision_tool'],
+    package_data={'tflib': ['fusion_switch.json'], 'precision_tool': ['*.json']},
     python_requires='>=3.7,!=3.8.*',
     install_requires=[
         'tensorflow==1.15.5' + CLASSIC,
@@ -21,6 +21,7 @@ setup(
         'numpy>=1.16,<1.19' + CLASSIC,
         'importlib-metadata' + CLASSIC,
         'numpy>=1.23' + CURRENT,
+        'protobuf>=3.20' + CURRENT,
         'pillow>=9.5',
         'scikit-image>=0.19',
         'matplotlib>=3.5',
@@ -28,7 +29,7 @@ setup(
         'tqdm>=4.60',
     ],
     extras_require={
-        'dev': ['pytest>=7', 'ruff; python_version >= "3.9"'],
+        'dev': ['pytest>=7', 'hypothesis>=6', 'ruff; python_version >= "3.9"'],
         'gpu': ['tensorflow[and-cuda]>=2.15' + CURRENT],
     },
 )

@@ -11,12 +11,13 @@ def usable_cores():
     return os.cpu_count() or 1
 
 
-def parallel_map(function, items, processes=None):
+def parallel_map(function, items, processes=None, chunksize=8):
     """Yield `function(item)` for each item, in order, from worker processes.
 
     Args:
         function: a module-level function (workers import it by name).
         processes: number of workers; None takes all usable cores; 1 stays in this process.
+        chunksize: items that a worker takes at once; 1 for items of uneven size.
     """
     items = list(items)
     processes = min(processes or usable_cores(), max(len(items), 1))
@@ -25,4 +26,4 @@ def parallel_map(function, items, processes=None):
         return
     # 'spawn': forking a process that has TensorFlow's threads can hang.
     with multiprocessing.get_context('spawn').Pool(processes) as pool:
-        yield from pool.imap(function, items, chunksize=8)
+        yield from pool.imap(function, items, chunksize)

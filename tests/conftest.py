@@ -12,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = ROOT / 'tests' / 'golden'
+FAKES = ROOT / 'tests' / 'fakes'
 sys.path.insert(0, str(ROOT))
 
 # The smallest network with all its parts.
@@ -90,6 +91,29 @@ def published_run(tmp_path):
     shutil.copytree(str(GOLDEN / 'reference_run' / 'output'), str(tmp_path / 'output'))
     shutil.copytree(str(GOLDEN / 'reference_run' / 'celeba'), str(tmp_path / 'celeba'))
     return tmp_path
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    """A function that puts the adapter for this TensorFlow in place; returns its recorder."""
+    from tflib import npu, tf  # noqa: PLC0415  (not every test needs TensorFlow)
+    recorders = []
+
+    def activate(version='r1.15', **switches):
+        monkeypatch.setenv('FAKE_NPU_VERSION', version)
+        for name, value in switches.items():
+            monkeypatch.setenv(f'FAKE_NPU_{name}', value)
+        monkeypatch.setattr(npu, '_configured', {})
+        monkeypatch.syspath_prepend(str(FAKES))
+        adapter = 'npu_bridge_path' if tf.__version__.startswith('1.') else 'npu_device_path'
+        monkeypatch.syspath_prepend(str(FAKES / adapter))
+        from fake_npu import recorder  # noqa: PLC0415  (the path is set now)
+        recorder.reset()
+        recorders.append(recorder)
+        return recorder
+    yield activate
+    for recorder in recorders:
+        recorder.reset()
 
 
 @pytest.fixture(scope='session')

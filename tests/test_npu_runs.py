@@ -5,36 +5,13 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT, SMALL
+from conftest import FAKES, ROOT, SMALL
 
 from pylib import read_json_lines
 from tflib import checkpoint, npu, tf
 
-FAKES = ROOT / 'tests' / 'fakes'
 CLASSIC = tf.__version__.startswith('1.')
 ON_NPU = [word if word != 'cpu' else 'npu' for word in SMALL]
-
-
-@pytest.fixture
-def fake(monkeypatch):
-    """A function that puts the adapter for this TensorFlow in place; returns its recorder."""
-    recorders = []
-
-    def activate(version='r1.15', **switches):
-        monkeypatch.setenv('FAKE_NPU_VERSION', version)
-        for name, value in switches.items():
-            monkeypatch.setenv(f'FAKE_NPU_{name}', value)
-        monkeypatch.setattr(npu, '_configured', {})
-        monkeypatch.syspath_prepend(str(FAKES))
-        adapter = 'npu_bridge_path' if CLASSIC else 'npu_device_path'
-        monkeypatch.syspath_prepend(str(FAKES / adapter))
-        from fake_npu import recorder  # noqa: PLC0415  (the path is set now)
-        recorder.reset()
-        recorders.append(recorder)
-        return recorder
-    yield activate
-    for recorder in recorders:
-        recorder.reset()
 
 
 @pytest.fixture
@@ -155,6 +132,13 @@ def test_dumps_profiles_and_other_options(run, toy_data, fake, sessions, tmp_pat
     assert options['dump_path'] == str(tmp_path / 'data_dump') and options['dump_step'] == '0|5'
     assert options['profiling_mode'] and options['hcom_parallel']
     assert (tmp_path / 'data_dump').is_dir() and (tmp_path / 'profiling').is_dir()
+
+
+def test_the_adapter_leaves_resource_variables_on(fake):
+    """Updates of the other kind race with the reads of a step."""
+    fake()
+    npu.load_adapter()
+    assert tf.resource_variables_enabled()
 
 
 def test_automatic_choice_finds_the_npu(run, fake):

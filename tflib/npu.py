@@ -127,10 +127,14 @@ def check_options(options):
             raise UserError(f'NPU option {key}: {options[key]}: no such file')
 
 
-def _check_option(key, value):
+def _option(key):
     if key not in OPTIONS:
         raise UserError(f'NPU option {key}: unknown; choose from {", ".join(OPTIONS)}')
-    kind, legal = OPTIONS[key]
+    return OPTIONS[key]
+
+
+def _check_option(key, value):
+    kind, legal = _option(key)
     expected = {'b': bool, 'i': int, 's': str}[kind]
     if not isinstance(value, expected) or isinstance(value, bool) != (kind == 'b'):
         raise UserError(f'NPU option {key}: expected {expected.__name__}, got {value!r}')
@@ -146,28 +150,46 @@ def _check_option(key, value):
         raise UserError(f'NPU option {key}: {value!r}; expected steps such as 0|5|10-20')
 
 
-def add_to_config(config, options):
-    """Add the custom optimizer `NpuOptimizer` with checked `options` to a ConfigProto."""
-    check_options(options)
-    rewrite = config.graph_options.rewrite_options
-    optimizer = rewrite.custom_optimizers.add()
-    optimizer.name = 'NpuOptimizer'
+def entry_options(entry):
+    """Return {key: value} of a NpuOptimizer entry."""
+    return {key: tf.compat.as_str(value.s) if _option(key).kind == 's'
+            else getattr(value, _option(key).kind) for key, value in entry.parameter_map.items()}
+
+
+def update_entry(entry, options):
+    """Set `options` in a NpuOptimizer entry, checked together with those it has."""
+    check_options(dict(entry_options(entry), **options))
     for key, value in options.items():
         kind = OPTIONS[key].kind
-        setattr(optimizer.parameter_map[key], kind,
-                tf.compat.as_bytes(value) if kind == 's' else value)
+        setattr(entry.parameter_map[key], kind, tf.compat.as_bytes(value) if kind == 's' else value)
+
+
+def _entry_in(config):
+    for entry in config.graph_options.rewrite_options.custom_optimizers:
+        if entry.name == 'NpuOptimizer':
+            return entry
+    return None
+
+
+def add_to_config(config, options):
+    """Set checked `options` in the custom optimizer `NpuOptimizer` of a ConfigProto.
+
+    It is added unless it is there; what else it says stays.
+    """
+    rewrite = config.graph_options.rewrite_options
+    entry = _entry_in(config)
+    if entry is None:
+        check_options(options)
+        entry = rewrite.custom_optimizers.add(name='NpuOptimizer')
+    update_entry(entry, options)
     rewrite.remapping = rewrite.OFF
     rewrite.memory_optimization = rewrite.OFF
 
 
 def options_in(config):
     """Return {key: value} of the NpuOptimizer entry of a ConfigProto, or None without one."""
-    for optimizer in config.graph_options.rewrite_options.custom_optimizers:
-        if optimizer.name == 'NpuOptimizer':
-            return {key: tf.compat.as_str(value.s) if OPTIONS[key].kind == 's'
-                    else getattr(value, OPTIONS[key].kind)
-                    for key, value in optimizer.parameter_map.items()}
-    return None
+    entry = _entry_in(config)
+    return None if entry is None else entry_options(entry)
 
 
 def training_options(precision, over_dump_path='', data_dump_path='', data_dump_step='0',
@@ -230,11 +252,19 @@ def load_adapter():
         importlib.import_module(f'{_adapter_root()}.npu_init')
         if name == 'npu_device':
             importlib.import_module(name).compat.enable_v1()
+            # That disables v2 behaviour once more, and with it what tflib enabled after it.
+            tf.enable_resource_variables()
     except ImportError as error:
         raise UserError(
             f'--device npu: looked for {name}, the adapter of CANN for TensorFlow '
             f'{"1.15" if name == "npu_bridge" else "2.6"} ({error}); install CANN and its '
             'TensorFlow plug-in and source its set_env.sh, or take --device cpu or gpu') from None
+
+
+def dump_config_class():
+    """The adapter's `DumpConfig`, which settings of an estimator take; imports the adapter."""
+    load_adapter()
+    return importlib.import_module(f'{_adapter_root()}.estimator.npu.npu_config').DumpConfig
 
 
 def adapter_is_loaded():

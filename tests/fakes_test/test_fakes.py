@@ -3,14 +3,13 @@
 import importlib
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import FAKES
 
 from tflib import tf
 
-FAKES = Path(__file__).parents[1] / 'fakes'
 NPU = {'npu_bridge': 'npu_bridge', 'npu_device': 'npu_device.compat.v1'}
 
 

@@ -1,0 +1,335 @@
+"""Compare two dumps tensor by tensor, and find the operator where they part.
+
+A dump is that of an NPU run or a golden one of TensorFlow (see dump_tree.py). Tensors are paired
+by name; each pair gives a `Row` with the ten metrics.
+"""
+
+import math
+import os
+from collections import Counter, OrderedDict, deque, namedtuple
+
+from precision_tool import metrics
+from precision_tool.dump_file import open_dump
+from precision_tool.dump_tree import GoldenDump, NpuDump, load_npy
+from precision_tool.file_names import plain
+from precision_tool.results import (
+    ABSENT,
+    METRIC_FIELDS,
+    NOT_COMPARED,
+    Result,
+    Row,
+    is_bad,
+    parse_tensor_index,
+    printable,
+)
+from pylib import UserError, parallel_map
+
+NPU, GOLDEN = 'npu', 'golden'
+SERIAL_BYTES = 32 << 20  # comparing this takes less time than starting other processes
+
+Suspect = namedtuple('Suspect', 'row inputs verdict')
+Suspect.__doc__ = """Where two runs part.
+
+row: the first bad output; inputs: rows of what feeds it, as near as there was something to compare;
+verdict: 'breaks here' (its inputs are good), 'inherits' (one is bad already) or 'unknown' (there
+are none to tell).
+"""
+
+_Key = namedtuple('_Key', 'op kind index nth')
+_Key.__doc__ = """What identifies a tensor in a dump: operator's name as in file names, 'input' or
+'output', its index; nth: how many operators of that name came before."""
+_Source = namedtuple('_Source', 'name op_type kind index data_type shape size values')
+_Source.__doc__ = """A tensor in a dump; values: a `dump_file.Tensor` or the path of a .npy file.
+
+For an operator whose dump holds no tensors, kind is None and values tells why."""
+_Task = namedtuple('_Task', 'left right')
+
+
+def compare_folders(left, right, graph=None, left_kind=None, right_kind=None, processes=None,
+                    progress=None):
+    """Compare two dump folders.
+
+    An output of an NPU operator is compared with the TensorFlow tensor that its dump file, or else
+    the graph, says it is, or else with that of its own name; an input with what the graph says
+    feeds it. Two dumps of the same kind are compared tensor by tensor of equal name.
+
+    Args:
+        left, right: folders; of an NPU and a golden dump, the NPU's is the left one.
+        graph: `ge_graph.Graph` or a list of them, or {operator: [(producer, output index)]}.
+        left_kind, right_kind: 'npu', 'golden', or None to find out.
+        processes: number of workers, each holding a pair of tensors; None takes all cores.
+        progress: function of (pairs done, pairs in all), called after each pair.
+
+    Returns:
+        Result. A pair that cannot be compared has a row with a reason.
+
+    Raises:
+        UserError: a folder holds no dump of its kind.
+    """
+    left_kind, right_kind = left_kind or _kind(left), right_kind or _kind(right)
+    if (left_kind, right_kind) == (GOLDEN, NPU):
+        raise UserError(f'{left}: a golden dump, and {right} one of an NPU; swap them')
+    read = {NPU: _npu_sources, GOLDEN: _golden_sources}
+    left_sources, right_sources = read[left_kind](left), read[right_kind](right)
+    links = _Links(graph)
+    tasks, unmatched_left, matched = [], [], set()
+    for key, source in left_sources.items():
+        if left_kind == right_kind:
+            names = key, key._replace(kind=None, index=0)
+        else:
+            names = _golden_keys(left_sources, links, key)
+        found = next((name for name in names if name in right_sources), None)
+        if found or key.kind is None:
+            tasks.append(_Task(source, right_sources.get(found)))
+            matched.add(found)
+        elif key.kind == 'output':
+            unmatched_left.append(_tensor_index(source))
+    unmatched_right = [_tensor_index(source) for key, source in right_sources.items()
+                       if key.kind != 'input' and key not in matched]
+    return Result(_run(tasks, processes, progress), unmatched_left, unmatched_right)
+
+
+def _kind(folder):
+    """What kind of dump a folder holds."""
+    messages = []
+    for kind, read in ((NPU, NpuDump), (GOLDEN, GoldenDump)):
+        try:
+            read(folder)
+            return kind
+        except UserError as error:
+            messages.append(str(error))
+    raise UserError(messages[0] if messages[0] == messages[1] else
+                    f'{folder}: neither NPU dump files (such as '
+                    'Conv2D.conv1.12.3.1619492699305998) nor golden tensors (such as '
+                    'conv1.0.1619492699305998.npy)')
+
+
+def _npu_sources(folder):
+    """The tensors of an NPU dump: OrderedDict of _Key -> _Source in the order of execution."""
+    operators = NpuDump(folder).operators
+    if not operators:
+        raise UserError(f'{folder}: has overflow records only; dump tensors to compare')
+    sources, seen = OrderedDict(), Counter()
+    for operator in operators:
+        try:
+            if operator.is_stats:
+                raise UserError(f'{operator.path}: has statistics only; dump tensors to compare')
+            dump = open_dump(operator.path)
+        except UserError as error:
+            key = _Key(operator.plain_name, None, 0, seen[operator.plain_name])
+            sources[key] = _Source(printable(operator.plain_name), operator.op_type, None, 0, '',
+                                   (), 0, printable(str(error)))
+        else:
+            name = dump.op_name or operator.plain_name
+            key = _Key(plain(name), '', 0, seen[plain(name)])
+            for tensor in dump.inputs + dump.outputs:
+                # An optional input that was not given has no elements.
+                if tensor.size or tensor.kind == 'output':
+                    sources[key._replace(kind=tensor.kind, index=tensor.index)] = _Source(
+                        printable(name), operator.op_type, tensor.kind, tensor.index,
+                        tensor.data_type, tensor.shape, tensor.size, tensor)
+        seen[key.op] += 1
+    return sources
+
+
+def _golden_sources(folder):
+    """The tensors of a golden dump: OrderedDict of _Key -> _Source in the order of execution."""
+    return OrderedDict(
+        (_Key(op, 'output', index, 0),
+         _Source(printable(op), '', 'output', index, '', (), os.path.getsize(path), path))
+        for (op, index), path in GoldenDump(folder).tensors.items())
+
+
+def _golden_keys(sources, links, key):
+    """The keys that the golden tensor of an NPU tensor may have, the best first."""
+    if key.kind is None:
+        return []
+    tensors = [key] if key.kind == 'output' else [
+        _Key(op, 'output', index, 0) for slot, op, index in links.feeds(key.op)
+        if slot == key.index]
+    names = []
+    for tensor in tensors:
+        in_dump = tensor in sources and sources[tensor].values.original_op
+        in_graph = links.original(tensor.op, tensor.index)
+        names += [(plain(op), index) for op, index in filter(None, (in_dump, in_graph))]
+        names.append((tensor.op, tensor.index))
+    return [_Key(op, 'output', index, 0) for op, index in names]
+
+
+class _Links:
+    """A graph, asked with operator names as in file names."""
+
+    def __init__(self, graph):
+        self._operators, self._producers = {}, {}
+        if hasattr(graph, 'items'):
+            self._producers = {plain(name): producers for name, producers in graph.items()}
+        elif graph is not None:
+            for each in graph if isinstance(graph, (list, tuple)) else [graph]:
+                for name, op in each.operators.items():
+                    self._operators.setdefault(plain(name), (each, op))
+
+    def feeds(self, name):
+        """Return [(input index or None if unknown, producer, its output index)]."""
+        if name in self._operators:
+            graph, op = self._operators[name]
+            producers = [(producer.name, index) for producer, index in graph.inputs_of(op)]
+            # Producers outside the file are left out, and nobody knows which.
+            slots = (op.input_slots if len(producers) == len(op.inputs)
+                     else [None] * len(producers))
+        else:
+            producers = self._producers.get(name, ())
+            slots = range(len(producers))
+        return [(slot, plain(producer), index)
+                for slot, (producer, index) in zip(slots, producers)]
+
+    def original(self, name, index):
+        """The (operator, output index) of TensorFlow that an output is, or None."""
+        if name not in self._operators:
+            return None
+        descs = self._operators[name][1].output_descs
+        return descs[index].original_op if index < len(descs) else None
+
+
+def _run(tasks, processes, progress):
+    """Return the rows of `tasks`, in their order."""
+    order = _largest_first(tasks)
+    if not processes and sum(map(_size, tasks)) < SERIAL_BYTES:
+        processes = 1
+    rows = [None] * len(tasks)
+    compared = parallel_map(_compare_pair, [tasks[place] for place in order], processes,
+                            chunksize=1)
+    for done, (place, row) in enumerate(zip(order, compared), 1):
+        rows[place] = row._replace(index=place)
+        if progress:
+            progress(done, len(tasks))
+    return rows
+
+
+def _largest_first(tasks):
+    """The places of tasks in the order to do them: no worker is left alone with a large one."""
+    return sorted(range(len(tasks)), key=lambda place: -_size(tasks[place]))
+
+
+def _size(task):
+    return sum(source.size for source in task if source)
+
+
+def _compare_pair(task):
+    """Return the `Row` of a task, its index still 0."""
+    left, right = task
+    row = Row(index=0, op_type=left.op_type, npu_dump=left.name, data_type=left.data_type,
+              ground_truth=_right_name(right), golden_data_type=right.data_type if right else '',
+              tensor_index=_tensor_index(left), shape=_shape_text(left.shape), reason='',
+              **NOT_COMPARED)
+    for side in (left, right):
+        if side and side.kind is None:
+            return row._replace(reason=side.values)
+    try:
+        y = _load(right)
+        x = _load(left, y.shape)
+        row = row._replace(shape=_shape_text(x.shape), data_type=left.data_type or x.dtype.name,
+                           golden_data_type=right.data_type or y.dtype.name)
+        values = metrics.compare(x, y)
+    except UserError as error:
+        return row._replace(reason=printable(str(error)))
+    except MemoryError:
+        return row._replace(reason='not enough memory; compare with fewer processes')
+    row = row._replace(**dict(zip(METRIC_FIELDS, values.values())))
+    return row._replace(reason=_why_undefined(row, x.size))
+
+
+def _load(source, shape=()):
+    """The array of a source; `shape` is the one it should have if its file does not tell."""
+    if isinstance(source.values, str):
+        return load_npy(source.values)
+    tensor = source.values
+    return tensor._replace(original_shape=tensor.original_shape or shape).to_numpy()
+
+
+def _why_undefined(row, size):
+    """Why a compared row has no cosine similarity, or ''."""
+    if not math.isnan(row.cosine_similarity):
+        return ''
+    if not size:
+        return 'both tensors are empty'
+    means = zip(('left', 'right'), row.standard_deviation.split('),('))
+    sides = [side for side, text in means if 'nan' in text.lower() and ';' in text]
+    if sides:
+        return f'NaN or infinity in the {" and the ".join(sides)} tensor'
+    zero, other = ('left', 'right') if row.relative_euclidean_distance else ('right', 'left')
+    return f'the {zero} tensor is all zeros, the {other} one is not'
+
+
+def _right_name(source):
+    if source is None:
+        return ABSENT
+    is_golden = source.kind and isinstance(source.values, str)
+    return f'{source.name}:{source.index}' if is_golden else source.name
+
+
+def _tensor_index(source):
+    return ':'.join([source.name, source.kind, str(source.index)]
+                    if source.kind else [source.name, ABSENT])
+
+
+def _shape_text(shape):
+    return f'[{",".join(map(str, shape))}]'
+
+
+def first_bad(result, graph=None, threshold=0.98):
+    """Find the first operator with a bad output, see `results.is_bad`.
+
+    Args:
+        graph: as for `compare_folders`; without it, or where it does not know the operator, its
+            compared inputs tell whether it is to blame.
+
+    Returns:
+        Suspect; None if nothing is bad. A bad input without a bad output anywhere is one too.
+    """
+    bad = [row for row in result.rows if is_bad(row, threshold)]
+    if not bad:
+        return None
+    row = next((row for row in bad if _kind_of(row) == 'output'), bad[0])
+    inputs = _feeding_rows(result.rows, row, _Links(graph))
+    if any(is_bad(each, threshold) for each in inputs):
+        return Suspect(row, inputs, 'inherits')
+    judged = any(not math.isnan(each.cosine_similarity) for each in inputs)
+    return Suspect(row, inputs, 'breaks here' if judged else 'unknown')
+
+
+def _kind_of(row):
+    parts = parse_tensor_index(row.tensor_index)
+    return parts and parts[1]
+
+
+def _feeding_rows(rows, row, links):
+    """The nearest compared tensors upstream of a row's operator, else its compared inputs."""
+    outputs, golden_outputs = {}, {}
+    for each in rows:
+        parts = parse_tensor_index(each.tensor_index)
+        if parts and parts[1] == 'output' and each.ground_truth != ABSENT:
+            outputs.setdefault((plain(parts[0]), parts[2]), each)
+            golden_outputs.setdefault(_golden_tensor(each, parts[2]), each)
+    found, seen = [], set()
+    pending = deque(links.feeds(plain(row.npu_dump)) or
+                    links.feeds(_golden_tensor(row, 0)[0]))
+    while pending:
+        _, op, index = pending.popleft()
+        if (op, index) in seen:
+            continue
+        seen.add((op, index))
+        feeding = outputs.get((op, index)) or golden_outputs.get((op, index))
+        if feeding is None:
+            pending.extend(links.feeds(op))
+        elif feeding.npu_dump != row.npu_dump and feeding not in found:
+            found.append(feeding)
+    return found or [each for each in rows
+                     if each.npu_dump == row.npu_dump and _kind_of(each) == 'input']
+
+
+def _golden_tensor(row, index):
+    """(operator, output index) of a row's golden tensor; `index` unless its name tells one."""
+    op, _, number = row.ground_truth.rpartition(':')
+    if op and number.isdecimal():
+        return plain(op), int(number)
+    return plain(row.ground_truth), index

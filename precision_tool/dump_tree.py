@@ -1,0 +1,260 @@
+"""Folders of dump files: those of an NPU run, and the golden tensors of TensorFlow.
+
+An NPU writes <dump_path>/<YYYYmmddHHMMSS>/<device>/<graph>/<model>/<dump index>/<file>; any of
+these folders will do, and one with nothing but files.
+"""
+
+import ast
+import contextlib
+import os
+import re
+import stat
+import struct
+from collections import OrderedDict
+
+import numpy as np
+
+from precision_tool import dump_file
+from precision_tool.file_names import (
+    MAPPING,
+    parse_dump_name,
+    parse_golden_name,
+    plain,
+    read_mapping,
+)
+from pylib import UserError
+
+OVERFLOW_TYPE = 'Opdebug'
+_RUN = re.compile('[0-9]{14}')
+_DUMP_INDEX = re.compile('[0-9]{1,9}')
+_MAX_NPY_HEADER = 10000  # as NumPy: what Python can evaluate safely
+
+
+class Operator:
+    """One dump of an operator.
+
+    Attributes:
+        op_type, task_id, stream_id, timestamp: as in `file_names.DumpName`.
+        plain_name: name of the operator as file names have it.
+        path: of its dump file; is_stats: whether that holds statistics instead of tensors.
+        step: the dump index, an integer, or None in a folder without.
+    """
+
+    def __init__(self, dump_name, path, is_stats, step):
+        self.op_type, self.plain_name, self.task_id, self.stream_id, self.timestamp = dump_name
+        self.path = path
+        self.is_stats = is_stats
+        self.step = step
+        self._name = None
+
+    @property
+    def name(self):
+        """Name as in the graph, from the dump file; from the file's name if it tells none."""
+        if self._name is None:
+            self._name = self.plain_name
+            if not self.is_stats:
+                # Who reads the tensors will hear of it.
+                with contextlib.suppress(UserError):
+                    self._name = dump_file.read_op_name(self.path) or self.plain_name
+        return self._name
+
+    def __repr__(self):
+        return f'Operator({self.op_type} {self.plain_name}: {self.path})'
+
+
+class NpuDump:
+    """The dump files of an NPU run; no file is opened before a name or tensor is asked for.
+
+    Of several dumps of one operator in one graph, the newest counts.
+
+    Attributes:
+        folder: the run's folder, the newest one if there are several.
+        operators: list of `Operator` in the order of execution.
+        overflow_files: paths of the Opdebug files, in order of time.
+        steps: the dump indices there are, sorted.
+    """
+
+    def __init__(self, folder, step=None):
+        """Find the files below `folder`, of the dump index `step` only unless that is None.
+
+        Raises:
+            UserError: no such folder or step, no dump files, or a link out of the folder.
+        """
+        self.folder = _newest_run(folder)
+        dumps, overflows = [], []
+        for path, names in _files(self.folder):
+            for operator in _operators(path, names):
+                (overflows if operator.op_type == OVERFLOW_TYPE else dumps).append(operator)
+        if not dumps and not overflows:
+            raise UserError(f'{folder}: no NPU dump files; expected names such as '
+                            'Conv2D.conv1.12.3.1619492699305998')
+        self.steps = sorted({operator.step for operator in dumps if operator.step is not None})
+        if step is not None:
+            if step not in self.steps:
+                raise UserError(f'{folder}: no dump index {step}; it has '
+                                f'{" ".join(map(str, self.steps)) or "none"}')
+            dumps = [operator for operator in dumps if operator.step == step]
+        self.operators = sorted(_newest(dumps), key=_time)
+        self.overflow_files = [operator.path for operator in sorted(overflows, key=_time)]
+
+
+def _newest_run(folder):
+    """The newest of the time-stamped folders in `folder`, or itself if there are none."""
+    runs = [entry.name for entry in _entries(folder)
+            if _RUN.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)]
+    return os.path.join(folder, max(runs)) if runs else folder
+
+
+def _entries(folder):
+    """The entries of a folder, sorted by name."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        raise UserError(f'{folder}: {error.strerror}') from None
+
+
+def _files(folder):
+    """Yield (folder, names of the regular files in it) of `folder` and all folders below.
+
+    Links within the folder are passed over, since what they lead to is found anyway.
+
+    Raises:
+        UserError: not readable, or a link leads out of the folder.
+    """
+    root = os.path.realpath(folder)
+    pending = [folder]
+    while pending:
+        current = pending.pop()
+        names, folders = [], []
+        for entry in _entries(current):
+            if entry.is_symlink():
+                target = os.path.realpath(entry.path)
+                if target != root and not target.startswith(os.path.join(root, '')):
+                    raise UserError(f'{entry.path}: a link out of {folder}; replace it by a copy')
+            elif entry.is_dir(follow_symlinks=False):
+                folders.append(entry.path)
+            elif entry.is_file(follow_symlinks=False):
+                names.append(entry.name)
+        yield current, names
+        pending.extend(reversed(folders))
+
+
+def _operators(folder, names):
+    """Yield the `Operator`s of the dump files among the files `names` in a folder."""
+    mapping = read_mapping(folder) if MAPPING in names else {}
+    index = os.path.basename(os.path.abspath(folder))
+    step = int(index) if _DUMP_INDEX.fullmatch(index) else None
+    for name in names:
+        original = mapping.get(name, name)
+        dump_name = parse_dump_name(original)
+        if dump_name:
+            is_stats = original.endswith('.csv') or name.endswith('.csv')
+            yield Operator(dump_name, os.path.join(folder, name), is_stats, step)
+
+
+def _newest(operators):
+    """Return the newest dump of each operator of each graph, one with tensors if there is one."""
+    newest = {}
+    for operator in operators:
+        folder = os.path.dirname(operator.path)
+        graph = folder if operator.step is None else os.path.dirname(os.path.abspath(folder))
+        key = graph, operator.op_type, operator.plain_name
+        age = not operator.is_stats, operator.step or 0, operator.timestamp, operator.task_id
+        if key not in newest or age > newest[key][0]:
+            newest[key] = age, operator
+    return [operator for _, operator in newest.values()]
+
+
+def _time(operator):
+    return operator.timestamp, operator.task_id, operator.path
+
+
+class GoldenDump:
+    """The golden tensors in a folder and those below it.
+
+    Attributes:
+        folder; tensors: OrderedDict of (operator name as file names have it, output index) -> path
+        of the newest file, in order of time.
+    """
+
+    def __init__(self, folder):
+        """Find the files.
+
+        Raises:
+            UserError: no such folder, no golden tensors, or a link out of the folder.
+        """
+        self.folder = folder
+        newest = {}
+        for path, names in _files(folder):
+            for name in names:
+                golden = parse_golden_name(name)
+                if golden:
+                    key = plain(golden.op_name), golden.index
+                    found = golden.timestamp, os.path.join(path, name)
+                    newest[key] = max(found, newest.get(key, found))
+        if not newest:
+            raise UserError(f'{folder}: no golden tensors; expected names such as '
+                            'conv1.0.1619492699305998.npy')
+        self.tensors = OrderedDict((key, newest[key][1])
+                                   for key in sorted(newest, key=lambda key: (newest[key], key)))
+
+    def load(self, key):
+        """Return the array of a key of `tensors`, a read-only map of its file.
+
+        Raises:
+            UserError: not a .npy file of numbers, or incomplete.
+        """
+        return load_npy(self.tensors[key])
+
+
+def load_npy(path):
+    """Return the array in a .npy file, as a read-only map of it.
+
+    Its header is not believed: nothing is allocated that is not in the file.
+
+    Raises:
+        UserError: not readable, not a .npy file, of Python objects, or of another size than told.
+    """
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise UserError(f'{path}: not a file')
+        with open(path, 'rb') as stream:
+            shape, fortran_order, dtype = _npy_header(stream)
+            offset, size = stream.tell(), os.fstat(stream.fileno()).st_size
+        expected = dtype.itemsize
+        for dimension in shape:
+            expected *= dimension
+        if offset + expected != size:
+            raise UserError(f'{path}: {size} bytes, its header tells {offset + expected}; it is '
+                            'incomplete or damaged, write it again')
+        if not expected:
+            return np.empty(shape, dtype)
+        values = np.memmap(path, dtype, 'r', offset, (expected // dtype.itemsize,))
+        return np.asarray(values).reshape(shape, order='F' if fortran_order else 'C')
+    except OSError as error:
+        raise UserError(f'{path}: {error.strerror}') from None
+    except (ValueError, TypeError, LookupError, SyntaxError, RecursionError, MemoryError,
+            OverflowError, struct.error):
+        raise UserError(f'{path}: not a .npy file of numbers, or damaged; write it again'
+                        ) from None
+
+
+def _npy_header(stream):
+    """Return (shape, whether in Fortran order, type) of a .npy file; various errors if bad."""
+    magic, major = stream.read(6), stream.read(2)[0]
+    if magic != b'\x93NUMPY' or major not in (1, 2, 3):
+        raise ValueError('magic')
+    length = struct.unpack('<H', stream.read(2)) if major == 1 else (
+        struct.unpack('<I', stream.read(4)))
+    if length[0] > _MAX_NPY_HEADER:
+        raise ValueError('header length')
+    header = ast.literal_eval(stream.read(length[0]).decode('utf-8' if major == 3 else 'latin1')
+                              .strip())
+    shape = header['shape']
+    if len(shape) > 32 or any(type(size) is not int or size < 0 for size in shape):
+        raise ValueError('shape')
+    dtype = np.dtype(header['descr'])
+    if dtype.hasobject or dtype.names or dtype.subdtype or not dtype.itemsize:
+        raise ValueError('type')
+    return tuple(shape), header['fortran_order'], dtype

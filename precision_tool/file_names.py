@@ -1,0 +1,122 @@
+"""Names of dump files: they tell operator, task and time; nothing here touches a dump file.
+
+    Conv2D.Genc_Conv_Conv2D.12.3.1619492699305998               raw dump of an NPU operator
+    Conv2D.Genc_Conv_Conv2D.12.3.1619492699305998.csv           its statistics instead of tensors
+    Conv2D.Genc_Conv_Conv2D.12.3.1619492699305998.output.0.npy  a decoded tensor of it
+    Genc_Conv_Conv2D.0.1619492699305998.npy                     golden tensor of TensorFlow
+
+Older releases leave out the stream id (the second number); chips with FFTS append four more
+numbers. Times are microseconds since 1970.
+"""
+
+import csv
+import io
+import os
+import re
+from collections import namedtuple
+
+from precision_tool.reading import read_text
+from pylib import UserError
+
+MAPPING = 'mapping.csv'
+MAPPING_BYTES = 64 << 20  # more than a run of a million operators writes
+
+DumpName = namedtuple('DumpName', 'op_type op_name task_id stream_id timestamp')
+DumpName.__doc__ = """What the name of a raw NPU dump file tells: text, text and integers.
+
+op_name: as `plain` writes it; stream_id: None if the name has none; timestamp: microseconds.
+"""
+GoldenName = namedtuple('GoldenName', 'op_name index timestamp')
+GoldenName.__doc__ = """A golden tensor: output `index` of an operator; its time in microseconds."""
+DecodedName = namedtuple('DecodedName', 'dump_name kind index token')
+DecodedName.__doc__ = """A decoded tensor: of the dump file `dump_name` (text), `kind` 'input' or
+'output', its index, and the format it was converted to (text) or None."""
+
+_IDS = r'\.([0-9]{1,10})(?:\.([0-9]{1,10}))?'
+_END = r'(?:(?:\.[0-9]{1,20}){4})?(?:\.csv)?'
+# Where the operator's name has no dots, the count of numbers tells what they are; otherwise the
+# 16 digits of a time do.
+_DUMP = re.compile(r'([^./]+)\.([^./]+)' + _IDS + r'\.([0-9]{1,20})' + _END)
+_DOTTED_DUMP = re.compile(r'([^./]+)\.([^/]+?)' + _IDS + r'\.([0-9]{16})' + _END)
+_GOLDEN = re.compile(r'([^/]+)\.([0-9]{1,9})\.([0-9]{1,20})\.npy')
+_DECODED = re.compile(r'([^/]+)\.(input|output)\.([0-9]{1,9})(?:\.([^./]+))?\.npy')
+_NOT_PLAIN = re.compile(r'[/\\.:\s\0]')
+
+
+def plain(op_name):
+    """The form an operator's name takes in file names: no '/', '.', ':', '\\' nor blanks."""
+    return _NOT_PLAIN.sub('_', op_name)
+
+
+def parse_dump_name(name):
+    """Return the `DumpName` of a raw or statistics dump file, or None for any other name."""
+    match = _DUMP.fullmatch(name) or _DOTTED_DUMP.fullmatch(name)
+    if not match:
+        return None
+    op_type, op_name, task_id, stream_id, timestamp = match.groups()
+    return DumpName(op_type, op_name, int(task_id), stream_id and int(stream_id), int(timestamp))
+
+
+def dump_name(op_type, op_name, task_id, stream_id, timestamp):
+    """Return the name of a raw dump file; without a stream id if that is None."""
+    ids = [task_id, timestamp] if stream_id is None else [task_id, stream_id, timestamp]
+    return '.'.join([plain(op_type), plain(op_name)] + [str(number) for number in ids])
+
+
+def parse_golden_name(name):
+    """Return the `GoldenName` of a golden tensor's file, or None for any other name."""
+    match = _GOLDEN.fullmatch(name)
+    return match and GoldenName(match[1], int(match[2]), int(match[3]))
+
+
+def golden_name(op_name, index, timestamp):
+    """Return the file name of output `index` of a TensorFlow operation."""
+    return f'{plain(op_name)}.{index}.{timestamp}.npy'
+
+
+def parse_decoded_name(name):
+    """Return the `DecodedName` of a decoded tensor's file, or None for any other name.
+
+    A dump file whose name was replaced by a hash (see `read_mapping`) has no dots in it.
+    """
+    match = _DECODED.fullmatch(name)
+    if not match or ('.' in match[1] and not parse_dump_name(match[1])):
+        return None
+    return DecodedName(match[1], match[2], int(match[3]), match[4])
+
+
+def decoded_name(dump_file, kind, index, token=None):
+    """Return the file name of a decoded tensor of the dump file named `dump_file`."""
+    parts = [dump_file, kind, str(index)] + ([plain(token)] if token else []) + ['npy']
+    return '.'.join(parts)
+
+
+def read_mapping(folder):
+    """Return {file name: original file name} of the files in `folder` with too long a name.
+
+    Such files are named by a hash, and `mapping.csv` tells the name they should have. Without it
+    there are none.
+
+    Raises:
+        UserError: mapping.csv is not readable or not pairs of file names.
+    """
+    path = os.path.join(folder, MAPPING)
+    if not os.path.lexists(path):
+        return {}
+    rows = read_csv(path, MAPPING_BYTES)
+    for number, row in enumerate(rows, 1):
+        if len(row) != 2 or any(os.path.basename(name) != name or not name for name in row):
+            raise UserError(f'{path}:{number}: expected two file names without folders')
+    return dict(rows)
+
+
+def read_csv(path, limit):
+    """Return the rows of a CSV file of at most `limit` bytes, empty ones left out.
+
+    Raises:
+        UserError: not readable, larger, or not CSV.
+    """
+    try:
+        return [row for row in csv.reader(io.StringIO(read_text(path, limit), '')) if row]
+    except csv.Error as error:
+        raise UserError(f'{path}: not readable as CSV ({error}); dump again') from None

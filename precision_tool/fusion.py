@@ -1,0 +1,87 @@
+"""Which operator fusions the graph compiler made, from the `fusion_result.json` it leaves.
+
+Each compiled graph has two groups of passes, `graph_fusion` and `ub_fusion`. Over the years the
+file was one object, a list of objects, objects one behind the other, and one object with a member
+per graph (`session_and_graph_id_<session>_<graph>`).
+"""
+
+import re
+from collections import namedtuple
+
+from precision_tool.reading import parse_json, read_text
+from pylib import UserError
+
+LIMIT = 64 << 20
+KINDS = 'graph', 'ub'
+ID_KEYS = 'graphId', 'session_and_graph_id'
+MEMBER = 'session_and_graph_id_'
+SEPARATOR = re.compile(r'[\s,]*')
+
+Fusion = namedtuple('Fusion', 'graph_id kind name effect_times match_times')
+Fusion.__doc__ = """How often a fusion pass was used.
+
+graph_id: text such as '0_1' (session, graph), '' if the file has none; kind: 'graph' or 'ub';
+name: of the pass; effect_times: fusions made; match_times: places that looked like one.
+"""
+
+
+def read_fusion(path):
+    """Return the `Fusion`s of a file, in its order, those without effect too.
+
+    Raises:
+        UserError: unreadable, or no fusion result.
+    """
+    text = read_text(path, LIMIT)
+    if not text.strip():
+        raise UserError(f'{path}: empty; the compiler writes it when the run ends well')
+    fusions, position = [], 0
+    while True:
+        start = SEPARATOR.match(text, position).end()
+        if start == len(text):
+            return fusions
+        value, position = parse_json(text, path, start)
+        try:
+            for entry in value if isinstance(value, list) else [value]:
+                fusions += _of_entry(entry)
+        except (TypeError, ValueError) as error:
+            line = text.count('\n', 0, start) + 1
+            raise UserError(f'{path}:{line}: no fusion result ({error})') from None
+
+
+def _of_entry(entry):
+    """Fusions of an object of the file: a graph, or graphs by their ids."""
+    if not isinstance(entry, dict):
+        raise TypeError('expected an object for each graph')
+    graphs = [(key[len(MEMBER):], value) for key, value in entry.items() if key.startswith(MEMBER)]
+    if not graphs:
+        if entry and not set(entry) & {*ID_KEYS, *(f'{kind}_fusion' for kind in KINDS)}:
+            raise ValueError('expected graph_fusion or ub_fusion; give the compiler\'s '
+                             'fusion_result.json')
+        ids = [entry[key] for key in ID_KEYS if key in entry]
+        if any(not isinstance(each, (str, int)) for each in ids):
+            raise TypeError(f'{"/".join(ID_KEYS)}: expected text')
+        graphs = [(str(ids[0]) if ids else '', entry)]
+    return [fusion for graph_id, graph in graphs for fusion in _of_graph(graph_id, graph)]
+
+
+def _of_graph(graph_id, graph):
+    graph = _object(graph, f'graph {graph_id[:60]!r}')
+    for kind in KINDS:
+        passes = _object(graph.get(f'{kind}_fusion', {}), f'{kind}_fusion')
+        for name, counts in passes.items():
+            yield Fusion(graph_id, kind, name, _count(name, counts, 'effect_times'),
+                         _count(name, counts, 'match_times'))
+
+
+def _object(value, where):
+    if not isinstance(value, dict):
+        raise TypeError(f'{where}: expected an object')
+    return value
+
+
+def _count(name, counts, key):
+    """A natural number, which the compiler writes as text."""
+    value = _object(counts, f'{name[:60]!r}').get(key, 0)
+    if not re.fullmatch('[0-9]{1,18}', str(value)):
+        raise ValueError(f'{name[:60]!r}: {key}: expected a natural number')
+    return int(value)

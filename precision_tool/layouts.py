@@ -1,0 +1,202 @@
+"""Memory layouts of NPU tensors, and the way back to those of TensorFlow.
+
+An NPU cuts channels into C1 groups of C0 (16, or 32 for 8-bit numbers), the last one padded, and
+matrices into blocks of 16 x C0. Shapes as stored, with N1 = ceil(N/16) and so on:
+
+    NC1HWC0       N C1 H W C0          images                      as TensorFlow: N H W C
+    NDC1HWC0      N D C1 H W C0        videos                                     N D H W C
+    FRACTAL_Z     (C1 H W) N1 N0 C0    convolution weights                        H W C N
+    FRACTAL_Z_3D  (D C1 H W) N1 N0 C0  weights of 3-D convolutions                D H W C N
+    FRACTAL_NZ    ... C1 R1 R0 C0      matrices of R rows, C columns              ... R C
+
+Plain layouts (NCHW, NHWC, HWCN, NCDHW, NDHWC, DHWCN) are named by their axes; ND has no names.
+Arrays keep their type; padding is zero on the way there and cut off on the way back.
+"""
+
+import itertools
+
+import numpy as np
+
+from pylib import UserError
+
+ROWS = 16  # of a block
+TENSORFLOW = {'NC1HWC0': 'NHWC', 'NDC1HWC0': 'NDHWC', 'FRACTAL_Z': 'HWCN',
+              'FRACTAL_Z_3D': 'DHWCN', 'NCHW': 'NHWC', 'NCDHW': 'NDHWC'}
+_PLAIN = ('NHWC', 'NCHW', 'HWCN', 'NDHWC', 'NCDHW', 'DHWCN')
+_IMAGES = ('NC1HWC0', 'NDC1HWC0')
+_WEIGHTS = ('FRACTAL_Z', 'FRACTAL_Z_3D')
+
+
+def from_plain(array, format, original_format=None):
+    """Return `array` in the layout `format`.
+
+    Args:
+        original_format: the layout `array` has; default: that of TensorFlow (see above).
+
+    Raises:
+        UserError: no such layout, or `array` has not the axes it takes.
+    """
+    axes = original_format or TENSORFLOW.get(format, format)
+    if format == 'FRACTAL_NZ':
+        return _to_blocks(np.atleast_2d(array))
+    if format == 'ND' or format == axes in _PLAIN:
+        return array
+    if (axes not in _PLAIN or format not in _PLAIN + _IMAGES + _WEIGHTS
+            or not array.ndim == len(axes) == len(TENSORFLOW.get(format, format))):
+        raise UserError(f'{array.ndim} dimensions of layout {axes}: no way to layout {format}')
+    if format in _PLAIN:
+        return _permute(array, axes, format)
+    c0 = _c0(array.dtype)
+    if format in _IMAGES:
+        array = _split(_permute(array, axes, TENSORFLOW[format]), -1, c0)  # N [D] H W C1 C0
+        return np.moveaxis(array, -2, -4)
+    # [D] H W C N -> [D] H W C1 C0 N1 N0 -> [D] C1 H W N1 N0 C0
+    array = _split(_split(_permute(array, axes, TENSORFLOW[format]), -1, ROWS), -3, c0)
+    array = np.moveaxis(np.moveaxis(array, -3, -1), -4, -6)
+    return array.reshape((int(np.prod(array.shape[:-3])),) + array.shape[-3:])
+
+
+def to_plain(array, format, original_format, original_shape):
+    """Return `array`, stored in layout `format`, in the shape and layout it had in TensorFlow.
+
+    Args:
+        original_format: layout of the result, or None or 'ND' if unknown: then the first one whose
+            shape can be `original_shape`, TensorFlow's own first.
+        original_shape: shape of the result, or () or None if unknown: then nothing is cut off.
+
+    Raises:
+        UserError: unknown layout, or one that cannot hold `original_shape`.
+    """
+    shape = tuple(original_shape or ())
+    if array.shape == shape and format not in _PLAIN + _WEIGHTS:
+        return array
+    if format == 'FRACTAL_NZ':
+        return _from_blocks(array, shape)
+    if format in _IMAGES + _WEIGHTS:
+        return _from_channels(array, format, original_format, shape)
+    if format != 'ND' and format not in _PLAIN:
+        raise UserError(f'layout {format} is not known; expected ND, FRACTAL_NZ, '
+                        f'{", ".join(_PLAIN + _IMAGES + _WEIGHTS)}')
+    for axes in (original_format, format) + _PLAIN:
+        # Of equal shapes too, as the sizes of axes may be equal.
+        if array.ndim == len(format) and axes in _PLAIN and sorted(axes) == sorted(format):
+            moved = _permute(array, format, axes)
+            if moved.shape == (shape or moved.shape):
+                return moved
+    return _reshape(array, shape, format) if shape else array
+
+
+def _from_channels(array, format, original_format, shape):
+    """`to_plain` of the layouts that split channels."""
+    native = TENSORFLOW[format]
+    if array.ndim != (4 if format in _WEIGHTS else len(native) + 1):
+        raise UserError(f'layout {format}: {array.ndim} dimensions stored')
+    if not shape:
+        if format in _WEIGHTS:
+            raise UserError(f'layout {format}: not to be undone without the original shape')
+        return _join_channels(array, format, None)
+    candidates = [axes for axes in (original_format, native) + _PLAIN
+                  if axes in _PLAIN and len(axes) == len(native)]
+    for axes in candidates:
+        for full in _widened(shape, len(axes)):
+            sizes = dict(zip(axes, full))
+            if _holds(array.shape, format, sizes):
+                plain = _join_channels(array, format, sizes)
+                return _permute(plain, native, axes).reshape(shape)
+    raise UserError(f'layout {format}: stored as {_text(array.shape)}, which cannot hold '
+                    f'{_text(shape)}')
+
+
+def _widened(shape, ndim):
+    """Yield `shape` with as many ones put in as it takes to have `ndim` dimensions."""
+    # The last axes first: matrices among weights are C x N, lone sizes are channels.
+    for places in itertools.combinations(reversed(range(ndim)), len(shape)):
+        full = [1] * ndim
+        for place, size in zip(sorted(places), shape):
+            full[place] = size
+        yield tuple(full)
+
+
+def _holds(stored, format, sizes):
+    """Whether a tensor with `sizes` {axis letter: size} is stored in the shape `stored`."""
+    c0 = stored[-1]
+    if not c0:
+        return False
+    c1 = -(-sizes['C'] // c0)
+    if format in _IMAGES:
+        depth = (sizes['D'],) if 'D' in sizes else ()
+        return stored[:-1] == (sizes['N'],) + depth + (c1, sizes['H'], sizes['W'])
+    rows = sizes.get('D', 1) * c1 * sizes['H'] * sizes['W']
+    return stored[0] == rows and stored[2] and stored[1] == -(-sizes['N'] // stored[2])
+
+
+def _join_channels(array, format, sizes):
+    """Return a stored array in TensorFlow's layout, cropped to `sizes` unless that is None."""
+    if format in _IMAGES:
+        array = _join(np.moveaxis(array, -4, -2), -2)  # N [D] C1 H W C0 -> N [D] H W C1 C0
+        return array[..., :sizes['C']] if sizes else array
+    c1 = -(-sizes['C'] // array.shape[-1])
+    outer = ([sizes['D']] if 'D' in sizes else []) + [c1, sizes['H'], sizes['W']]
+    array = array.reshape(tuple(outer) + array.shape[1:])
+    # [D] C1 H W N1 N0 C0 -> [D] H W C1 C0 N1 N0
+    array = np.moveaxis(np.moveaxis(array, -6, -4), -1, -3)
+    return _join(_join(array, -2), -3)[..., :sizes['C'], :sizes['N']]
+
+
+def _to_blocks(array):
+    """ND [..., R, C] as FRACTAL_NZ."""
+    array = _split(_split(array, -1, _c0(array.dtype)), -3, ROWS)  # ... R1 R0 C1 C0
+    return np.moveaxis(array, -2, -4)
+
+
+def _from_blocks(array, shape):
+    """FRACTAL_NZ as ND of `shape`; with its padding if that is ()."""
+    if array.ndim < 4:
+        raise UserError(f'layout FRACTAL_NZ: {array.ndim} dimensions stored, expected 4 or more')
+    blocks = array.shape[-4:]
+    array = _join(_join(np.moveaxis(array, -4, -2), -2), -3)
+    if not shape:
+        return array
+    full = (1,) * (2 - len(shape)) + shape
+    rows, columns = full[-2:]
+    if not all(blocks[2:]) or blocks[:2] != (-(-columns // blocks[3]), -(-rows // blocks[2])):
+        raise UserError(f'layout FRACTAL_NZ: blocks {_text(blocks)} cannot hold {_text(shape)}')
+    return _reshape(array[..., :rows, :columns], shape, 'FRACTAL_NZ')
+
+
+def _c0(dtype):
+    return 32 if np.dtype(dtype).itemsize == 1 else 16
+
+
+def _permute(array, axes, wanted):
+    """Transpose from the layout `axes` to the layout `wanted`."""
+    return array.transpose([axes.index(axis) for axis in wanted])
+
+
+def _split(array, axis, size):
+    """Split an axis (negative) into two, the second of `size`, padding with zeros."""
+    axis += array.ndim
+    padding = [(0, 0)] * array.ndim
+    padding[axis] = (0, -array.shape[axis] % size)
+    array = np.pad(array, padding, 'constant')
+    pieces = array.shape[axis] // size
+    return array.reshape(array.shape[:axis] + (pieces, size) + array.shape[axis + 1:])
+
+
+def _join(array, axis):
+    """Join an axis (negative) with the next one."""
+    axis += array.ndim
+    joined = array.shape[axis] * array.shape[axis + 1]
+    return array.reshape(array.shape[:axis] + (joined,) + array.shape[axis + 2:])
+
+
+def _reshape(array, shape, format):
+    try:
+        return array.reshape(shape)
+    except (ValueError, OverflowError):
+        raise UserError(f'layout {format}: {_text(array.shape)} stored, which cannot be '
+                        f'{_text(shape)}') from None
+
+
+def _text(shape):
+    return 'x'.join(map(str, shape)) or 'a scalar'

@@ -1,0 +1,259 @@
+"""Overflow records: what the NPU writes to an `Opdebug` file when an operator overflows.
+
+Three forms are read: 2048 bytes with a block each for AI Core and the two units that add in
+memory (DHA, L2); one block of a newer chip behind the number 0x5A5A5A5A; and the JSON that the
+official converter makes of either. The bytes are a file of their own or the tensor of a dump file.
+"""
+
+import itertools
+import os
+import re
+import struct
+from collections import OrderedDict, namedtuple
+
+from precision_tool.dump_file import open_dump
+from precision_tool.dump_tree import OVERFLOW_TYPE, NpuDump, Operator
+from precision_tool.file_names import parse_dump_name, read_mapping
+from precision_tool.reading import parse_one_json, read_bytes
+from pylib import UserError
+
+LIMIT = 1 << 20  # a record takes 2 kB, its JSON not much more
+
+AI_CORE_BITS = OrderedDict([
+    (0x8, 'the smallest integer was negated'),
+    (0x10, 'integer addition, subtraction or multiplication overflowed'),
+    (0x20, 'floating-point operation overflowed'),
+    (0x80, 'a negative float was converted to an unsigned integer'),
+    (0x100, 'conversion of float32 or int32 to float16 overflowed'),
+    (0x400, 'accumulation of a matrix product (cube unit) overflowed'),
+])
+NO_ERROR = 'no error'
+_ADDING = ('addition in memory overflowed', 'addition in memory underflowed',
+           'addition in memory: the source is NaN', 'addition in memory: the destination is NaN',
+           'addition in memory: source and destination are NaN')
+DHA_CODES = dict(zip((0x9, 0xa, 0xb, 0xc, 0xd), _ADDING))
+L2_CODES = dict(enumerate((NO_ERROR,) + _ADDING))
+UNDOCUMENTED = 'the meaning of this status is not public'
+
+Record = namedtuple('Record', 'block model_id stream_id task_id task_type details status words')
+Record.__doc__ = """An overflow that a unit of the chip reports.
+
+block: 'AI Core', 'DHA Atomic Add' or 'L2 Atomic Add', of newer chips 'AIC', 'AIV', 'AICPU' or
+'SDMA'; model_id, stream_id, task_id: integers, -1 if the chip does not know; task_type: integer.
+details: OrderedDict of what else the unit tells (addresses, cores), integers.
+status: integer, of some chips a tuple of four; words: list of what it means.
+"""
+
+_OLD_FIELDS = 'model_id', 'stream_id', 'task_id', 'task_type', 'pc_start', 'para_base'
+_OLD_SIZE = 2048
+# Block -> offsets of its fields and of its status, and the names of what is there.
+_OLD_BLOCKS = OrderedDict([
+    ('AI Core', (256, 1024, ('kernel_code', 'block_idx', 'status'))),
+    ('DHA Atomic Add', (0, 512, ('status',))),
+    ('L2 Atomic Add', (128, 768, ('status',))),
+])
+_MAGIC = 0x5a5a5a5a
+_HEADER = struct.Struct('<6I')  # magic, version, valid, acc_type, reserved, data_len
+_CORE_FIELDS = ('model_id', 'stream_id', 'task_id', 'task_type', 'context_id', 'thread_id',
+                'pc_start', 'para_base', 'core_id', 'block_id')
+_NEW_BLOCKS = OrderedDict([
+    ('AIC', _CORE_FIELDS),
+    ('AIV', _CORE_FIELDS),
+    ('AICPU', ('model_id', 'stream_id', 'task_id', 'task_type', 'context_id', 'cpu_id',
+               'thread_id')),
+    ('SDMA', ('model_id', 'stream_id', 'task_id', 'task_type', 'context_id', 'thread_id',
+              'src_addr', 'dst_addr', 'channel_id')),
+])
+
+
+def explain_ai_core(status):
+    """Return what each bit set in the status of an AI Core means, a list of texts."""
+    words = [meaning for bit, meaning in AI_CORE_BITS.items() if status & bit]
+    unknown = status & ~sum(AI_CORE_BITS)
+    return words + ([f'unknown bits {unknown:#x}'] if unknown else []) or [NO_ERROR]
+
+
+def explain_dha(status):
+    """Return what the status of the DHA unit means, a list of texts; bits 8 to 15 count."""
+    code = status >> 8 & 0xff
+    return [DHA_CODES.get(code, f'unknown code {code:#x}') if code else NO_ERROR]
+
+
+def explain_l2(status):
+    """Return what the status of the L2 cache means, a list of texts; bits 16 to 18 count."""
+    code = status >> 16 & 0x7
+    return [L2_CODES.get(code, f'unknown code {code:#x}')]
+
+
+_EXPLAIN = {'AI Core': explain_ai_core, 'DHA Atomic Add': explain_dha, 'L2 Atomic Add': explain_l2,
+            'AIC': explain_ai_core, 'AIV': explain_ai_core}
+
+
+def read_record(source):
+    """Return the `Record`s of an Opdebug file: of each block that reports something.
+
+    Args:
+        source: path of a dump file, of its tensor alone or of its JSON; or the tensor's bytes.
+
+    Raises:
+        UserError: unreadable, or none of these.
+    """
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return _of_bytes(bytes(source), 'overflow record')
+    data = read_bytes(source, LIMIT)
+    if data.lstrip()[:1] == b'{':
+        try:
+            return _of_json(parse_one_json(data.decode(), source), source)
+        except UnicodeDecodeError:
+            raise UserError(f'{source}: not JSON (not UTF-8)') from None
+    if len(data) == _OLD_SIZE or data[:4] == struct.pack('<I', _MAGIC):
+        return _of_bytes(data, source)
+    outputs = open_dump(source).outputs
+    if not outputs:
+        raise UserError(f'{source}: a dump file without outputs; give an Opdebug file')
+    return [record for output in outputs
+            for record in _of_bytes(output.read().tobytes(), source)]
+
+
+def _of_bytes(data, source):
+    if len(data) >= _HEADER.size and _HEADER.unpack_from(data)[0] == _MAGIC:
+        return _of_new(data, source)
+    if len(data) != _OLD_SIZE:
+        raise UserError(f'{source}: {len(data)} bytes, which is no overflow record (expected '
+                        f'{_OLD_SIZE}, or {_MAGIC:#x} in front); copy the file again')
+    records = []
+    for block, (start, status_start, names) in _OLD_BLOCKS.items():
+        values = OrderedDict(zip(_OLD_FIELDS, struct.unpack_from('<6Q', data, start)))
+        values.update(zip(names, struct.unpack_from(f'<{len(names)}Q', data, status_start)))
+        records.append(_record(block, values))
+    return [record for record in records if record.status]
+
+
+def _of_new(data, source):
+    _, version, valid, number, _, _ = _HEADER.unpack_from(data)
+    if version > 1:
+        raise UserError(f'{source}: overflow record of version {version}; known are 0 and 1')
+    if number >= len(_NEW_BLOCKS):
+        raise UserError(f'{source}: overflow record of the unknown unit {number}; copy the file '
+                        'again')
+    block = list(_NEW_BLOCKS)[number]
+    names = _NEW_BLOCKS[block]
+    states = 4 if version == 1 and block in ('AIC', 'AIV') else 1
+    layout = struct.Struct(f'<{len(names) + states}Q')
+    if len(data) < _HEADER.size + layout.size:
+        raise UserError(f'{source}: {len(data)} bytes, an overflow record of {block} takes '
+                        f'{_HEADER.size + layout.size}; copy the file again')
+    numbers = layout.unpack_from(data, _HEADER.size)
+    values = OrderedDict(zip(names, numbers))
+    values['status'] = numbers[-1] if states == 1 else numbers[-states:]
+    return [_record(block, values)] if valid == 1 else []
+
+
+def _of_json(value, source):
+    """Records of the official converter's JSON."""
+    try:
+        if 'magic' not in value:
+            if not set(value) & set(_OLD_BLOCKS):
+                raise ValueError(f'expected {", ".join(_OLD_BLOCKS)} or magic')
+            records = [_record(block, _numbers(value[block], _OLD_FIELDS + names))
+                       for block, (_, _, names) in _OLD_BLOCKS.items() if block in value]
+            return [record for record in records if record.status]
+        block = value['acc_list']['acc_type']
+        values = _numbers(value['acc_list']['data'], _NEW_BLOCKS[block] + ('status',))
+        return [_record(block, values)] if value['acc_list']['valid'] == 1 else []
+    except KeyError as error:
+        raise UserError(f'{source}: no overflow record (without {str(error)[:60]})') from None
+    except (TypeError, ValueError) as error:
+        raise UserError(f'{source}: no overflow record ({error})') from None
+
+
+def _numbers(raw, names):
+    """OrderedDict of the members `names` of an object, which are numbers or hexadecimal text."""
+    return OrderedDict((name, _number(raw[name], name)) for name in names)
+
+
+def _number(value, name):
+    if isinstance(value, list) and name == 'status' and len(value) == 4:
+        return tuple(_number(each, '') for each in value)
+    number = value
+    if isinstance(value, str) and re.fullmatch('0x[0-9a-f]{1,16}|-?[0-9]{1,20}', value):
+        number = int(value, 16 if value.startswith('0x') else 10)
+    if isinstance(number, bool) or not isinstance(number, int) or not -1 <= number < 1 << 64:
+        raise ValueError(f'{name}: expected a number of 64 bits')
+    return number & (1 << 64) - 1 if name == 'status' else number
+
+
+def _record(block, values):
+    """The `Record` of a block's numbers, which are taken out of `values`."""
+    # Minus one, as an unsigned number of 32 or 64 bits.
+    ids = [-1 if number in ((1 << 32) - 1, (1 << 64) - 1) else number
+           for number in (values.pop(name) for name in ('model_id', 'stream_id', 'task_id'))]
+    task_type, status = values.pop('task_type'), values.pop('status')
+    explain = _EXPLAIN.get(block) if isinstance(status, int) else None
+    return Record(block, *ids, task_type, values, status,
+                  explain(status) if explain else [UNDOCUMENTED])
+
+
+Overflow = namedtuple('Overflow', 'record dump_path op_type op_name timestamp debug_path')
+Overflow.__doc__ = """An overflow and the operator it happened in.
+
+record: `Record`; dump_path: dump file of the operator, or None if there is none (op_type and
+op_name are '' then); timestamp: microseconds; debug_path: the Opdebug file.
+"""
+
+
+def find_overflows(folder, limit=None):
+    """Return the `Overflow`s of a run, sorted by time.
+
+    Args:
+        folder: as of `dump_tree.NpuDump`; the newest run in it counts. An empty one has none.
+        limit: the most to return; later files are not even read. None: all.
+
+    Raises:
+        UserError: no dump files, or a broken Opdebug file.
+    """
+    if os.path.isdir(folder) and not any(names for _, _, names in os.walk(folder)):
+        return []
+    found = _overflows(NpuDump(folder).overflow_files)
+    return list(found if limit is None else itertools.islice(found, max(limit, 0)))
+
+
+def _overflows(debug_paths):
+    folders = {}
+    for path in debug_paths:
+        folder, name = os.path.split(path)
+        if folder not in folders:
+            folders[folder] = _FolderOfDumps(folder)
+        debug = folders[folder].parse(name)
+        for record in read_record(path):
+            task = debug.task_id if record.task_id == -1 else record.task_id
+            stream = debug.stream_id if record.stream_id == -1 else record.stream_id
+            operator = folders[folder].first(task, stream)
+            details = (operator.path, operator.op_type, operator.name) if operator else (
+                None, '', '')
+            yield Overflow(record, *details, debug.timestamp, path)
+
+
+class _FolderOfDumps:
+    """The dump files in one folder, without Opdebug files, found by task and stream."""
+
+    def __init__(self, folder):
+        self._mapping = read_mapping(folder)
+        self._first = {}
+        dumps = [(self.parse(name), name) for name in os.listdir(folder)]
+        dumps = [(dump, name) for dump, name in dumps if dump and dump.op_type != OVERFLOW_TYPE]
+        for dump, name in sorted(dumps, key=lambda each: (each[0].timestamp, each[1])):
+            is_stats = self._mapping.get(name, name).endswith('.csv')
+            operator = Operator(dump, os.path.join(folder, name), is_stats, None)
+            for stream in (dump.stream_id, 'any'):
+                self._first.setdefault((dump.task_id, stream), operator)
+
+    def parse(self, name):
+        """The `DumpName` of a file, which mapping.csv may know by a longer name."""
+        return parse_dump_name(self._mapping.get(name, name))
+
+    def first(self, task, stream):
+        """The first `Operator` of a task and stream, or None; unknown streams (None) match all."""
+        streams = ('any',) if stream is None else (stream, None)
+        found = [self._first[task, each] for each in streams if (task, each) in self._first]
+        return min(found, key=lambda operator: operator.timestamp) if found else None

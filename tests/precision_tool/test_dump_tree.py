@@ -1,0 +1,258 @@
+"""Folders of dump files: every level of the tree, steps, hashed names, links, golden tensors."""
+
+import os
+import pickle
+import struct
+import time
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from precision_tool import dump_file
+from precision_tool.dump_tree import GoldenDump, NpuDump, load_npy
+from pylib import UserError
+
+quick = settings(max_examples=40, deadline=None,
+                 suppress_health_check=[HealthCheck.function_scoped_fixture])
+TIME = 1619492699305998
+RUN = '20210427030459'
+
+
+def dump(folder, name, op_name='', value=0.):
+    os.makedirs(str(folder), exist_ok=True)
+    path = os.path.join(str(folder), name)
+    dump_file.write_dump(path, op_name, outputs=[np.full(3, value, np.float32)])
+    return path
+
+
+def names(npu):
+    return [operator.plain_name for operator in npu.operators]
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """Two runs; the newer one has two graphs, two steps, an overflow and foreign files."""
+    dump(tmp_path / '20200101000000' / '0' / 'g' / '1' / '0', f'Old.old.1.1.{TIME}')
+    graph = tmp_path / RUN / '0' / 'ge_default' / '11'
+    for step in (2, 10):
+        later = step * 100
+        dump(graph / str(step), f'MatMul.dense_MatMul.2.1.{TIME + later + 5}', 'dense/MatMul', step)
+        dump(graph / str(step), f'Conv2D.conv_Conv2D.9.1.{TIME + later}', 'conv/Conv2D', step)
+    dump(graph / '2', f'Add.only_early.3.1.{TIME + 207}')
+    dump(graph / '10', f'Relu.a_tie.7.1.{TIME + 1005}', 'a.tie')
+    dump(graph / '10', f'Opdebug.Node_OpDebug.5.1.{TIME + 9}')
+    dump(graph / '10', f'Opdebug.Node_OpDebug.5.1.{TIME + 8}')
+    dump(tmp_path / RUN / '0' / 'other' / '3' / '0', f'Conv2D.conv_Conv2D.1.1.{TIME + 5000}')
+    for foreign in ('notes.txt', '.writing-Add.x.1.1.1619492699305998', f'a.0.{TIME}.npy'):
+        (graph / '10' / foreign).write_text('foreign')
+    os.mkfifo(str(graph / '10' / f'Add.fifo.1.1.{TIME}'))
+    os.makedirs(str(graph / '10' / f'Add.folder.1.1.{TIME}'))
+    return tmp_path
+
+
+EXPECTED = ['only_early', 'conv_Conv2D', 'dense_MatMul', 'a_tie', 'conv_Conv2D']
+
+
+@pytest.mark.parametrize('level', ['', RUN, f'{RUN}/0'])
+def test_levels(tree, level):
+    npu = NpuDump(str(tree / level))
+    assert names(npu) == EXPECTED
+    assert [operator.step for operator in npu.operators] == [2, 10, 10, 10, 0]
+    assert npu.steps == [0, 2, 10]
+    assert [os.path.basename(path)[-4:] for path in npu.overflow_files] == ['6006', '6007']
+
+
+@pytest.mark.parametrize('level, expected', [
+    ('0/ge_default', EXPECTED[:-1]), ('0/ge_default/11', EXPECTED[:-1]),
+    ('0/ge_default/11/10', EXPECTED[1:-1]), ('0/other/3/0', EXPECTED[-1:])])
+def test_lower_levels(tree, level, expected, monkeypatch):
+    assert names(NpuDump(str(tree / RUN / level))) == expected
+    monkeypatch.chdir(str(tree / RUN / level))
+    assert names(NpuDump('.')) == expected
+
+
+def test_steps(tree):
+    npu = NpuDump(str(tree), step=2)
+    assert names(npu) == ['conv_Conv2D', 'dense_MatMul', 'only_early']
+    assert dump_file.open_dump(npu.operators[0].path).outputs[0].read()[0] == 2
+    with pytest.raises(UserError, match='no dump index 3; it has 0 2 10'):
+        NpuDump(str(tree), step=3)
+
+
+def test_operator(tree):
+    operator = NpuDump(str(tree)).operators[3]
+    assert (operator.op_type, operator.task_id, operator.stream_id) == ('Relu', 7, 1)
+    assert (operator.timestamp, operator.is_stats) == (TIME + 1005, False)
+    assert pickle.loads(pickle.dumps(operator)).name == operator.name == 'a.tie'
+
+
+def test_names_come_from_files_opened_once(tree):
+    npu = NpuDump(str(tree))
+    for operator, name in zip(npu.operators, ['only_early', 'conv/Conv2D', 'dense/MatMul']):
+        assert operator.name == name
+        with open(operator.path, 'wb') as stream:
+            stream.write(b'damaged')
+        assert operator.name == name
+    assert NpuDump(str(tree)).operators[1].name == 'conv_Conv2D'
+
+
+def test_flat_folder(tmp_path):
+    dump(tmp_path, f'Add.a.1.{TIME + 3}', value=3)
+    dump(tmp_path, f'Add.a.1.{TIME + 20}', value=20)
+    dump(tmp_path, f'Sub.b.1.{TIME + 4}.1.2.3.4')
+    (tmp_path / f'Sub.b.1.{TIME + 90}.csv').write_text('Output,0,4,DT_FLOAT,ND,1,1,1,1\n')
+    (tmp_path / f'Mul.c.1.{TIME + 30}.csv').write_text('Output,0,4,DT_FLOAT,ND,1,1,1,1\n')
+    npu = NpuDump(str(tmp_path))
+    assert names(npu) == ['b', 'a', 'c']  # tensors go before statistics of the same operator
+    assert [operator.is_stats for operator in npu.operators] == [False, False, True]
+    assert npu.operators[1].timestamp == TIME + 20
+    assert npu.operators[2].name == 'c' and npu.steps == []
+    with pytest.raises(UserError, match='it has none'):
+        NpuDump(str(tmp_path), step=0)
+
+
+def test_hashed_names(tmp_path):
+    long_name = 'x' * 300
+    dump(tmp_path, '8712345', 'x/' * 150)
+    (tmp_path / '99.csv').write_text('Output,0,4,DT_FLOAT,ND,1,1,1,1\n')
+    (tmp_path / 'mapping.csv').write_text(f'8712345,Conv2D.{long_name}.3.2.{TIME}\n'
+                                          f'99.csv,Add.{long_name}.3.2.{TIME + 1}.csv\n')
+    operators = NpuDump(str(tmp_path)).operators
+    assert [operator.plain_name for operator in operators] == [long_name] * 2
+    assert [operator.is_stats for operator in operators] == [False, True]
+    assert operators[0].name == 'x/' * 150
+    assert sorted(os.listdir(str(tmp_path))) == ['8712345', '99.csv', 'mapping.csv']
+
+
+def test_links_within_the_folder_count_once(tmp_path):
+    """The official tool renames hashed files and leaves links."""
+    dump(tmp_path, f'Conv2D.8712345.3.2.{TIME}', 'conv')
+    os.symlink(f'Conv2D.8712345.3.2.{TIME}', str(tmp_path / '8712345'))
+    os.symlink('.', str(tmp_path / 'loop'))
+    assert [operator.name for operator in NpuDump(str(tmp_path)).operators] == ['conv']
+
+
+@pytest.mark.parametrize('target', ['../outside', '../outside/file', '/', '../inside-too'])
+def test_links_out_of_the_folder_are_refused(tmp_path, target):
+    dump(tmp_path / 'outside', 'file')
+    dump(tmp_path / 'inside', f'Add.a.1.1.{TIME}')
+    os.symlink(target, str(tmp_path / 'inside' / f'Add.b.1.1.{TIME}'))
+    for kind in NpuDump, GoldenDump:
+        with pytest.raises(UserError, match='a link out of'):
+            kind(str(tmp_path / 'inside'))
+
+
+def test_folder_may_be_a_link(tree, tmp_path_factory):
+    link = str(tmp_path_factory.mktemp('links') / 'link')
+    os.symlink(str(tree), link)
+    assert names(NpuDump(link)) == EXPECTED
+
+
+def test_no_dumps(tmp_path):
+    (tmp_path / 'empty').mkdir()
+    (tmp_path / 'file').write_text('')
+    for kind in NpuDump, GoldenDump:
+        for name, message in (('empty', 'no '), ('none', 'No such file'), ('file', 'Not a dir')):
+            with pytest.raises(UserError, match=f'{name}: {message}') as error:
+                kind(str(tmp_path / name))
+            assert '\n' not in str(error.value)
+
+
+def test_many_files_are_fast(tmp_path):
+    folder = tmp_path / '0'
+    first = dump(folder, f'Add.op0.0.1.{TIME}', 'op/0')
+    for number in range(1, 5000):
+        os.link(first, str(folder / f'Add.op{number}.{number}.1.{TIME + number}'))
+    start = time.time()
+    npu = NpuDump(str(tmp_path))
+    assert names(npu) == [f'op{number}' for number in range(5000)]
+    assert {operator.name for operator in npu.operators} == {'op/0'}
+    assert time.time() - start < 5
+
+
+def test_golden(tmp_path):
+    (tmp_path / 'sub').mkdir()
+    for name, value in ((f'a_conv.0.{TIME + 5}', 1), (f'sub/a_conv.0.{TIME + 9}', 2),
+                        (f'b.1.{TIME + 6}', 3), (f'b.0.{TIME + 6}', 4), (f'c.x.0.{TIME}', 5),
+                        (f'Add.c.1.1.{TIME}.output.0', 6)):
+        np.save(str(tmp_path / f'{name}.npy'), np.float32(value))
+    golden = GoldenDump(str(tmp_path))
+    assert list(golden.tensors) == [('c_x', 0), ('b', 0), ('b', 1), ('a_conv', 0)]
+    assert [golden.load(key) for key in golden.tensors] == [5, 4, 3, 2]
+
+
+@quick
+@given(hnp.arrays(st.sampled_from(['f4', 'f2', 'i8', '?', 'c16', '>f4', 'S3']),
+                  hnp.array_shapes(min_dims=0, max_dims=4, min_side=0)), st.booleans())
+def test_npy_round_trip(tmp_path, array, fortran):
+    path = str(tmp_path / 'a.npy')
+    np.save(path, np.asfortranarray(array) if fortran and array.ndim else array)
+    loaded = load_npy(path)
+    assert loaded.dtype == array.dtype and loaded.shape == array.shape
+    np.testing.assert_array_equal(loaded, array)
+
+
+def load(path):
+    """Load an array, or return None after a UserError of one line."""
+    tracemalloc.start()
+    try:
+        return load_npy(path)
+    except UserError as error:
+        assert '\n' not in str(error) and path in str(error)
+        return None
+    finally:
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+        tracemalloc.stop()
+
+
+@settings(quick, max_examples=50)
+@given(st.data())
+def test_mutated_npy(tmp_path, data):
+    path = str(tmp_path / 'a.npy')
+    np.save(path, np.ones((3, 5), np.float32))
+    content = bytearray((tmp_path / 'a.npy').read_bytes())
+    for place in data.draw(st.lists(st.integers(0, 80), max_size=3)):
+        content[place] = data.draw(st.integers(0, 255) | st.sampled_from(b"0'(,OV9"))
+    (tmp_path / 'a.npy').write_bytes(bytes(content[:data.draw(st.integers(0, len(content)))]))
+    array = load(path)
+    assert array is None or isinstance(array, np.ndarray)
+
+
+def npy(header, version=1):
+    length = struct.pack('<H' if version == 1 else '<I', len(header))
+    return b'\x93NUMPY' + bytes([version, 0]) + length + header
+
+
+@pytest.mark.parametrize('content', [
+    b'', b'\x93NUMPY', b'\x93NUMPY\x02\x00\xff\xff\xff\xff', npy(b'(' * 9000), npy(b'-' * 9000),
+    npy(b"{'descr': '<f4', 'fortran_order': False, 'shape': (4611686018427387904,)}"),
+    npy(b"{'descr': '<f4', 'fortran_order': False, 'shape': (0, 4611686018427387904, 9)}"),
+    npy(b"{'descr': '|O', 'fortran_order': False, 'shape': (1,)}") + b'12345678',
+    npy(b"{'descr': '|V99999999999', 'fortran_order': False, 'shape': (1,)}"),
+    npy(b"{'descr': '<f4', 'fortran_order': False, 'shape': (True,)}") + b'1234',
+    npy(b"{'descr': '<f4', 'fortran_order': False, 'shape': (-1, -1)}") + b'1234',
+    npy(b"{'descr': ('<f4', (2,)), 'fortran_order': False, 'shape': (1,)}") + b'12345678',
+    npy(b"{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,)}") + b'1234',
+    npy(b'[]'), npy(b"{'shape': 3}"), npy(b"'text'"), npy(b'{1, 2}', 3), npy(b'\xff\xfe', 3),
+    npy(b"{'descr': '<f4', 'fortran_order': False, 'shape': (" + b'1,' * 33 + b')}') + b'1234',
+], ids=lambda content: repr(content)[:80])
+def test_hostile_npy(tmp_path, content):
+    (tmp_path / 'a.npy').write_bytes(content)
+    assert load(str(tmp_path / 'a.npy')) is None
+
+
+def test_npy_that_is_no_file(tmp_path):
+    os.mkfifo(str(tmp_path / 'fifo'))
+    for name in '', 'fifo', 'none':
+        with pytest.raises(UserError):
+            load_npy(str(tmp_path / name))
+
+
+def test_objects_are_not_unpickled(tmp_path):
+    np.save(str(tmp_path / 'a.npy'), np.array([{}]), allow_pickle=True)
+    with pytest.raises(UserError, match='a.npy'):
+        load_npy(str(tmp_path / 'a.npy'))
