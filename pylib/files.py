@@ -57,6 +57,9 @@ def read_json(path):
         raise UserError(f'{path}: not JSON (not even UTF-8 text)') from None
     except json.JSONDecodeError as error:
         raise UserError(f'{path}:{error.lineno}: not JSON ({error.msg})') from None
+    except (ValueError, RecursionError):
+        raise UserError(f'{path}: not JSON that we read (a number of thousands of digits, or lists '
+                        'within thousands of lists)') from None
     if not isinstance(value, dict):
         raise UserError(f'{path}: expected a JSON object')
     return value
@@ -69,14 +72,20 @@ def append_json_line(stream, record):
 
 
 def read_json_lines(path):
-    """Return the records of a JSON-lines file; a last line cut short by a crash is left out."""
+    """Return the records of a JSON-lines file up to the first line that is none.
+
+    The last line may have been cut short by a crash.
+    """
     records = []
     if not os.path.exists(path):
         return records
-    with open(path, encoding='utf-8') as stream:
+    with open(path, encoding='utf-8', errors='replace') as stream:
         for line in stream:
             try:
-                records.append(json.loads(line))
-            except ValueError:
+                record = json.loads(line)
+            except (ValueError, RecursionError):
                 break
+            if not isinstance(record, dict):
+                break
+            records.append(record)
     return records

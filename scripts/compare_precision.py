@@ -8,6 +8,7 @@ Example: `python scripts/compare_precision.py --seeds 0 1 2`. Flags not listed g
 import dataclasses
 import os
 import shlex
+import shutil
 import sys
 import time
 
@@ -32,19 +33,30 @@ def experiment(name, precision, seed):
     return f'{name}_{precision}_{seed}'
 
 
-def commands(name, device, dataroot, seeds, extra):
-    """The commands that train and measure all runs; `extra`: flags of train.py."""
-    classifier = shlex.quote(os.path.join('output', f'{name}_classifier'))
-    yield classifier_command(dataroot, classifier)
-    for seed in seeds:
+def train_and_measure(args, device, flags):
+    """Train and measure all runs, or what is missing of it; `flags`: those of train.py."""
+    classifier = shlex.quote(os.path.join('output', f'{args.name}_classifier'))
+    run_all([classifier_command(args.dataroot, classifier)])
+    for seed in args.seeds:
+        shared = experiment(args.name, 'shared', seed)
+        if args.shared_epochs:
+            run_all([_training(shared, args.dataroot, device, seed, 'high', flags)
+                     + f' --epoch {args.shared_epochs}'])
         for precision in PRECISIONS:
-            run = shlex.quote(experiment(name, precision, seed))
-            yield (f'train.py --experiment_name {run} --dataroot {shlex.quote(dataroot)} '
-                   f'--device {device} {TRAINING} --precision {precision} --seed {seed} {extra}')
-            yield f'test.py --experiment_name {run} --test_int 2 --device {device}'
-            yield f'psnr_ssim.py --experiment_name {run}'
-            yield (f'att_classification/test.py --img_dir output/{run}/sample_testing '
-                   f'--checkpoint {classifier}/checkpoints')
+            run = experiment(args.name, precision, seed)
+            if args.shared_epochs and not os.path.exists(os.path.join('output', run)):
+                shutil.copytree(os.path.join('output', shared), os.path.join('output', run))
+            quoted = shlex.quote(run)
+            run_all([_training(run, args.dataroot, device, seed, precision, flags),
+                     f'test.py --experiment_name {quoted} --test_int 2 --device {device}',
+                     f'psnr_ssim.py --experiment_name {quoted}',
+                     f'att_classification/test.py --img_dir output/{quoted}/sample_testing '
+                     f'--checkpoint {classifier}/checkpoints --device {device}'])
+
+
+def _training(run, dataroot, device, seed, precision, flags):
+    return (f'train.py --experiment_name {shlex.quote(run)} --dataroot {shlex.quote(dataroot)} '
+            f'--device {device} {TRAINING} --precision {precision} --seed {seed} {flags}')
 
 
 def quality(run):
@@ -146,6 +158,8 @@ def main():
     parser.add_argument('--name', default='compare', help='first part of the experiments\' names')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2],
                         help='one pair of runs for each')
+    parser.add_argument('--shared_epochs', type=int, default=0, help='epochs that both precisions '
+                        'share, trained in high: differences are smaller then, and chance too')
     parser.add_argument('--rounds', type=int, default=10, help='iterations timed per precision')
     parser.add_argument('--device', default='auto', choices=('auto', 'cpu', 'gpu'))
     args, extra = parser.parse_known_args()
@@ -161,8 +175,7 @@ def main():
     utils.session_config(device, 'mixed')  # refuses what cannot mix
     if not os.path.exists(args.dataroot):
         run_all([data_command(args.dataroot)])
-    extra = ' '.join(map(shlex.quote, extra))
-    run_all(commands(args.name, device, args.dataroot, args.seeds, extra))
+    train_and_measure(args, device, ' '.join(map(shlex.quote, extra)))
 
     measured = {precision: [quality(experiment(args.name, precision, seed)) for seed in args.seeds]
                 for precision in PRECISIONS}

@@ -16,6 +16,11 @@ from stgan.attributes import DEFAULT_ATTRIBUTES
 
 DEVICES = ('auto', 'cpu', 'gpu', 'npu')
 
+# More than anybody needs: settings of strangers must not ask for all the memory there is.
+MAX_INT = 2 ** 31 - 1
+SIZE = {'minimum': 1, 'maximum': 4096}
+LAYERS, ANY_LAYERS = {'minimum': 1, 'maximum': 12}, {'minimum': 0, 'maximum': 12}
+
 # Ascend's recipe for mixed precision (ModelZoo STGAN_ID1473 train_.py).
 MIXED_RECIPE = {'precision': 'mixed', 'epoch': 35, 'init_epoch': 15, 'batch_size': 64, 'lr': 4e-4,
                 'gp_weight': 100., 'd_att_weight': 10.}
@@ -65,35 +70,35 @@ class RunConfig:
                             'dynamic loss scaling', choices=('high', 'mixed'))
     threads: int = option(-1, 'CPU threads of TensorFlow; -1: one per core', minimum=-1)
     seed: int = option(0, 'of initial weights, data order and random numbers', fixed=True,
-                       minimum=0, maximum=2 ** 31 - 1)
+                       minimum=0)
     # model
     atts: Tuple[str, ...] = option(DEFAULT_ATTRIBUTES, 'attributes to edit', fixed=True)
-    img_size: int = option(128, 'image height and width', fixed=True, minimum=1)
+    img_size: int = option(128, 'image height and width', fixed=True, **SIZE)
     shortcut_layers: int = option(4, 'skip connections from encoder to decoder', fixed=True,
-                                  minimum=0)
-    inject_layers: int = option(4, 'decoder layers that see the label', fixed=True, minimum=0)
-    enc_dim: int = option(64, 'channels of the first encoder layer', fixed=True, minimum=1)
-    dec_dim: int = option(64, 'channels of the last decoder layer', fixed=True, minimum=1)
-    dis_dim: int = option(64, 'channels of the first discriminator layer', fixed=True, minimum=1)
+                                  **ANY_LAYERS)
+    inject_layers: int = option(4, 'decoder layers that see the label', fixed=True, **ANY_LAYERS)
+    enc_dim: int = option(64, 'channels of the first encoder layer', fixed=True, **SIZE)
+    dec_dim: int = option(64, 'channels of the last decoder layer', fixed=True, **SIZE)
+    dis_dim: int = option(64, 'channels of the first discriminator layer', fixed=True, **SIZE)
     dis_fc_dim: int = option(1024, 'units of the discriminator\'s hidden layers', fixed=True,
-                             minimum=1)
-    enc_layers: int = option(5, 'encoder layers', fixed=True, minimum=1)
-    dec_layers: int = option(5, 'decoder layers', fixed=True, minimum=1)
-    dis_layers: int = option(5, 'discriminator layers', fixed=True, minimum=1)
+                             **SIZE)
+    enc_layers: int = option(5, 'encoder layers', fixed=True, **LAYERS)
+    dec_layers: int = option(5, 'decoder layers', fixed=True, **LAYERS)
+    dis_layers: int = option(5, 'discriminator layers', fixed=True, **LAYERS)
     # STGAN & STU
     label: str = option('diff', 'what the generator is told: the difference to the source label, '
                         'or the target label', fixed=True, choices=('diff', 'target'))
     use_stu: bool = option(True, 'selective transfer units; false: AttGAN-like', fixed=True)
-    stu_dim: int = option(64, 'channels of the outermost STU', fixed=True, minimum=1)
-    stu_layers: int = option(4, 'STUs', fixed=True, minimum=1)
-    stu_inject_layers: int = option(4, 'STUs whose state sees the label', fixed=True, minimum=0)
-    stu_kernel_size: int = option(3, 'kernel of the STU gates', fixed=True, minimum=1)
+    stu_dim: int = option(64, 'channels of the outermost STU', fixed=True, **SIZE)
+    stu_layers: int = option(4, 'STUs', fixed=True, **LAYERS)
+    stu_inject_layers: int = option(4, 'STUs whose state sees the label', fixed=True, **ANY_LAYERS)
+    stu_kernel_size: int = option(3, 'kernel of the STU gates', fixed=True, **LAYERS)
     stu_norm: str = option('none', 'normalization of the STU gates', fixed=True,
                            choices=('none', 'bn', 'in'))
     stu_state: str = option('stu', 'what a STU passes on: its reset state (stu), its output (gru) '
                             'or the upsampled state (direct)', fixed=True,
                             choices=('stu', 'gru', 'direct'))
-    multi_inputs: int = option(1, 'encoder layers that see the image', fixed=True, minimum=1)
+    multi_inputs: int = option(1, 'encoder layers that see the image', fixed=True, **LAYERS)
     one_more_conv: int = option(0, 'kernel of one more convolution after the decoder; 0: none',
                                 fixed=True, choices=(0, 1, 3))
     bn_decay: float = option(.999, 'decay of the batch norm averages that editing uses; an average '
@@ -130,6 +135,8 @@ class RunConfig:
     profiling: bool = option(False, 'NPU: write profiles')
     profiling_dump_path: str = option('profiling', 'folder of --profiling')
     # others
+    max_bad_images: float = option(.001, 'share of the training images that may be unreadable; '
+                                   'another one takes the place of each', minimum=0, maximum=1)
     use_cropped_img: bool = option(False,
                                    'take square images from img_crop_celeba[_png] uncropped')
     experiment_name: str = option('', 'name of the folder below output/; default: the time')
@@ -243,6 +250,8 @@ def _check_value(field, value):
     for item in items:
         if kind is float and not math.isfinite(item):
             raise UserError(f'{flag} {item}: expected a finite number')
+        if kind is int and abs(item) > MAX_INT:
+            raise UserError(f'{flag} {item}: expected at most {MAX_INT}')
         if 'minimum' in limits and item < limits['minimum']:
             raise UserError(f'{flag} {item}: expected at least {limits["minimum"]}')
         if 'maximum' in limits and item > limits['maximum']:

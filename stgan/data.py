@@ -23,8 +23,9 @@ ALIGNED_SIZE = (178, 218)
 # What a random draw is for; with the run's seed and a step it keys the draw.
 PERMUTATION, TARGET = range(2)
 
-# Up to one unreadable image in a thousand is replaced by another.
-MAX_BAD_SHARE = 0.001
+# A file of some hundred bytes may claim to be an image of any size ("decompression bomb").
+MAX_PIXELS = 1 << 26
+PNG_SIGNATURE = b'\x89PNG\r\n\x1a\n'
 
 
 def read_attribute_list(path, atts=None):
@@ -158,20 +159,26 @@ class CelebA:
         Raises:
             UserError: images are missing, or are not CelebA's aligned size where that is expected.
         """
-        names = [self.names[i] for i in indices]
-        if self.folder.endswith('_png'):
-            names = [os.path.splitext(name)[0] + '.png' for name in names]
-        # One directory listing instead of 200,000 queries; names in subfolders are rare.
-        present = set(os.listdir(self.folder))
-        missing = [name for name in names if name not in present
-                   and not ('/' in name and os.path.exists(os.path.join(self.folder, name)))]
+        paths, there = self.find(indices)
+        missing = [os.path.relpath(path, self.folder) for path, is_there in zip(paths, there)
+                   if not is_there]
         if missing:
-            raise UserError(f'{self.folder}: {len(missing)} of {len(names)} images are missing '
+            raise UserError(f'{self.folder}: {len(missing)} of {len(paths)} images are missing '
                             f'({", ".join(missing[:3])}{", ..." if len(missing) > 3 else ""})')
-        paths = [os.path.join(self.folder, name) for name in names]
         if self.crop and paths:
             _check_aligned(paths[0])
         return paths
+
+    def find(self, indices):
+        """Return (image files of some list positions, whether each exists)."""
+        names = [self.names[i] for i in indices]
+        if self.folder.endswith('_png'):
+            names = [os.path.splitext(name)[0] + '.png' for name in names]
+        paths = [os.path.join(self.folder, name) for name in names]
+        # One directory listing instead of 200,000 queries; names in subfolders are rare.
+        present = set(os.listdir(self.folder))
+        return paths, [name in present or ('/' in name and os.path.exists(path))
+                       for name, path in zip(names, paths)]
 
 
 def _image_folder(dataroot, crop):
@@ -201,17 +208,34 @@ def crop_box(img_size):
     return (40, 15, 148, 148) if img_size == 64 else (26, 3, 170, 170)
 
 
+def _require_size(height, width):
+    """An operation that fails for images of no or more than MAX_PIXELS pixels."""
+    pixels = tf.cast(height, tf.int64) * tf.cast(width, tf.int64)
+    return tf.debugging.Assert(tf.logical_and(pixels > 0, pixels <= MAX_PIXELS), [height, width])
+
+
 def decode_image(path, img_size, crop):
-    """Graph of one image: file name (string scalar) -> float32 [img_size,img_size,3] in [-1,1]."""
+    """Graph of one image: file name (string scalar) -> float32 [img_size,img_size,3] in [-1,1].
+
+    Running it fails for anything but a JPEG or PNG of up to MAX_PIXELS pixels.
+    """
     content = tf.io.read_file(path)
 
     def decode_jpeg():
-        if crop:
-            return tf.image.decode_and_crop_jpeg(content, crop_box(img_size), channels=3)
-        return tf.image.decode_jpeg(content, channels=3)
+        height, width, _ = tf.unstack(tf.image.extract_jpeg_shape(content))
+        with tf.control_dependencies([_require_size(height, width)]):
+            if crop:
+                return tf.image.decode_and_crop_jpeg(content, crop_box(img_size), channels=3)
+            return tf.image.decode_jpeg(content, channels=3)
 
     def decode_png():
-        image = tf.image.decode_png(content, channels=3)
+        # The first chunk, which has to be the header, begins with width and height.
+        is_png = tf.equal(tf.strings.substr(content, 0, 8), PNG_SIGNATURE)
+        width, height = tf.unstack(tf.decode_raw(tf.strings.substr(content, 16, 8), tf.int32,
+                                                 little_endian=False), 2)
+        with tf.control_dependencies([tf.debugging.Assert(is_png, [path]),
+                                      _require_size(height, width)]):
+            image = tf.image.decode_png(content, channels=3)
         return tf.image.crop_to_bounding_box(image, *crop_box(img_size)) if crop else image
 
     # By content: data sets from elsewhere have PNGs that are called .jpg.
@@ -233,7 +257,7 @@ def unreadable_images(paths, img_size, crop):
                     with quiet_native_code():
                         session.run(image, {path_: path})
                 except tf.errors.InvalidArgumentError:
-                    bad.append((path, 'cut short, or no JPEG or PNG'))
+                    bad.append((path, 'cut short, too large, or no JPEG or PNG'))
                 except tf.errors.OpError as error:
                     bad.append((path, type(error).__name__))
     return bad
@@ -314,17 +338,19 @@ class TrainingBatches:
 
     Args:
         celeba: the data set; indices: the list positions to train on.
+        max_bad_images: share of them that may be unreadable, and are replaced then.
 
     Attributes:
-        batch: the tensors, a `Batch`.
+        batch: the tensors, a `Batch`; stream: the `SampleStream`, which knows the bad images.
     """
 
-    def __init__(self, celeba, indices, img_size, batch_size, seed):
+    def __init__(self, celeba, indices, img_size, batch_size, seed, max_bad_images=.001):
         self.stream = SampleStream(len(indices), seed)
         self.batch_size = batch_size
         self._paths = np.array(celeba.paths(indices))
         self._labels = celeba.labels[indices]
         self._img_size, self._crop = img_size, celeba.crop
+        self._max_bad = max(1, int(max_bad_images * len(indices))) if max_bad_images else 0
         self._first = 0
         with tf.device('/cpu:0'):
             self._iterator = tf.data.make_initializable_iterator(self._dataset())
@@ -375,9 +401,9 @@ class TrainingBatches:
         for path, reason in bad:
             warn(f'{path}: not a readable image ({reason}); another one takes its place')
             self.stream.bad.add(by_path[path])
-        most = max(1, int(MAX_BAD_SHARE * self.stream.size))
-        if len(self.stream.bad) > min(most, self.stream.size - 1):
+        if len(self.stream.bad) > min(self._max_bad, self.stream.size - 1):
             named = ', '.join(self._paths[sample] for sample in sorted(self.stream.bad)[:10])
             raise UserError(f'{len(self.stream.bad)} of {self.stream.size} images are unreadable, '
-                            f'at most {most} may be: {named}; repair or remove them')
+                            f'at most {self._max_bad} may be (--max_bad_images): {named}; repair '
+                            'or remove them, scripts/check_data.py finds all')
         self.seek(session, number)

@@ -244,12 +244,25 @@ def _described_folder(path):
     description_path = os.path.join(path, DESCRIPTION)
     description = read_json(description_path)
     try:
-        columns = [Column(**column) for column in description['columns']]
-        img_size, atts = int(description['img_size']), list(description['attributes'])
-    except (KeyError, TypeError, ValueError):
+        columns = [_checked_column(column) for column in description['columns']]
+        img_size, atts = int(description['img_size']), _texts(description['attributes'])
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise UserError(f'{description_path}: expected img_size, attributes and columns; run '
                         'test.py again') from None
     return SheetFolder(path, img_size, columns, atts, _read_labels(path, atts))
+
+
+def _checked_column(column):
+    """A `Column` from JSON; TypeError or ValueError if it is none."""
+    column = Column(**column)
+    kind, = _texts([column.kind])
+    return Column(kind, _texts(column.attributes), [float(each) for each in column.intensities])
+
+
+def _texts(values):
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise TypeError(values)
+    return values
 
 
 def _published_folder(path, names):

@@ -201,7 +201,8 @@ def fit(folder, graph, batches, schedule, report, open_session, initialize=None)
 
                 # 2. log
                 log.write(iteration + 1, OrderedDict(
-                    epoch=epoch, lr=rate, seconds=round(time.time() - began, 4), **terms))
+                    epoch=epoch, lr=rate, seconds=round(time.time() - began, 4), **terms,
+                    **({'bad_images': len(batches.stream.bad)} if batches.stream.bad else {})))
                 progress.update()
                 progress.set_postfix({name: f'{value:.3g}' for name, value in terms.items()
                                       if name.endswith('loss')
@@ -341,7 +342,7 @@ def train(config, clear=False):
     schedule = _schedule(config, len(indices), celeba)
     with tf.Graph().as_default():
         batches = data.TrainingBatches(celeba, indices, config.img_size, config.batch_size,
-                                       config.seed)
+                                       config.seed, config.max_bad_images)
         graph = build(config, batches.batch, device)
         samples = _SampleGrid(config, celeba)
         newest = checkpoint.latest(os.path.join(config.folder, CHECKPOINTS))
@@ -356,6 +357,9 @@ def train(config, clear=False):
         config.save(config.folder)
         fit(config.folder, graph, batches, schedule, samples.write, open_session,
             initialize)
+    bad = len(batches.stream.bad)
+    if bad:
+        print(f'{bad} unreadable images were replaced by others')
     print(f'trained: {config.folder}; next: python test.py --experiment_name '
           f'{config.experiment_name} --test_int 2')
 

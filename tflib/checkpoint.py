@@ -50,7 +50,7 @@ def variables_in(path):
     """
     try:
         return dict(tf.train.NewCheckpointReader(path).get_variable_to_shape_map())
-    except (tf.errors.OpError, RuntimeError, ValueError) as error:
+    except (tf.errors.OpError, RuntimeError, ValueError, IndexError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f'{path}: not a readable checkpoint ({reason})') from None
 
