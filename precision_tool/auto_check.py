@@ -45,7 +45,7 @@ def check_comparison(workspace, path, threshold, limit, output):
     if not bad:
         output.line(f'vector compare: all {len(rows)} tensors reach a cosine of {threshold}')
         return
-    suspect = compare.first_bad(results.Result(rows, [], []), sources.graphs(workspace), threshold)
+    suspect = compare.first_bad(results.Result(rows, [], []), sources.edges(workspace), threshold)
     yield from findings_of(suspect)
 
 

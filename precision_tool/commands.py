@@ -101,9 +101,11 @@ def _describe(debug_id, graph, op, attributes, output):
 def pt(args, workspace, output):
     """Print the first values of a tensor, and statistics."""
     path = sources.find_file(workspace, args.file)
+    if args.save and not path.endswith('.npy'):
+        raise UserError(f'{path}: --save is for .npy files; convert dump files with dc first')
     for title, array in sources.named_arrays(path):
         values = array.reshape(-1)
-        output.line(f'{title}')
+        output.line(title)
         output.table('first values', ('index', *map(str, range(8))), [
             (start, *(list(_numbers(values[start:start + 8])) + [''] * 8)[:8])
             for start in range(0, min(len(values), 128), 8)])
@@ -111,10 +113,10 @@ def pt(args, workspace, output):
         output.table('', ('shape', 'type', 'max', 'min', 'mean'),
                      [(list(array.shape), array.dtype.name, high, low, mean)])
     if args.save:
-        target = f'{path}.txt'
+        target, columns = f'{path}.txt', (array.shape[-1] if array.size and array.ndim
+                                         else 1)
         with atomic_path(target) as temporary:
-            np.savetxt(temporary, np.atleast_2d(array.reshape(-1, array.shape[-1] if array.ndim
-                                                              else 1)), fmt='%g')
+            np.savetxt(temporary, array.reshape(-1, columns), fmt='%g')
         output.line(f'wrote {target}')
     output.line(os.path.abspath(path))
 
@@ -164,22 +166,22 @@ def vc(args, workspace, output):
     """Compare all tensors of two dumps; write a CSV file and a page."""
     left = args.left or workspace.npu_dump(0)
     right = args.right or workspace.tf_dump
-    graphs = sources.graphs(workspace)
+    graph = sources.edges(workspace)
     if args.graph:
-        graphs = [graph for graph in graphs if args.graph in graph.name]
+        graph = [each for each in sources.graphs(workspace) if args.graph in each.name]
     with tqdm(unit='tensor', dynamic_ncols=True, leave=False,
               disable=not sys.stderr.isatty()) as bar:
         def progress(done, total):
             bar.total = total
             bar.update(done - bar.n)
-        result = compare.compare_folders(left, right, graphs, progress=progress,
+        result = compare.compare_folders(left, right, graph, progress=progress,
                                          processes=args.processes)
     now = datetime.datetime.now()
     folder = args.output or workspace.vector_compare_folder(now)
     path = os.path.join(folder, f'result_{now.strftime("%Y%m%d%H%M%S")}.csv')
     os.makedirs(folder, exist_ok=True)
     results.write_csv(path, result)
-    suspect = compare.first_bad(result, graphs, args.cosine)
+    suspect = compare.first_bad(result, graph, args.cosine)
     page = path[:-len('.csv')] + '.html'
     report.write_html(page, result, suspect, args.cosine)
     bad = sum(results.is_bad(row, args.cosine) for row in result.rows)

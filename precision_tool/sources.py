@@ -1,5 +1,6 @@
 """Finding operators and tensors in a workspace: in its graphs, dumps and golden tensors."""
 
+import contextlib
 import os
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy as np
 from precision_tool import ge_graph
 from precision_tool.dump_file import open_dump, read_stats
 from precision_tool.dump_tree import GoldenDump, NpuDump, load_npy
-from precision_tool.file_names import parse_dump_name, plain
+from precision_tool.file_names import plain
 from pylib import UserError
 
 
@@ -22,6 +23,18 @@ def graphs(workspace, debug_id=0):
         return []
     return [graph for path in ge_graph.find_graph_files(folder)
             for graph in ge_graph.read_graphs(path)]
+
+
+def edges(workspace):
+    """What feeds what, as `compare` takes it: the compiled graphs, or else TensorFlow's graph."""
+    compiled = graphs(workspace)
+    if compiled or not os.path.exists(os.path.join(workspace.tf_dump, 'graph.pb')):
+        return compiled
+    # Laptops may lack TensorFlow; the comparison does without.
+    with contextlib.suppress(ImportError):
+        from precision_tool.tf_dump import graph_edges  # noqa: PLC0415  (it takes seconds)
+        return graph_edges(workspace.tf_dump)
+    return []
 
 
 def operators(workspace, debug_ids=None):
@@ -147,8 +160,3 @@ def golden_statistics(golden, name):
 
 def _shape(shape):
     return 'x'.join(map(str, shape)) or 'scalar'
-
-
-def is_dump_file(path):
-    """Whether a file's name is that of an NPU dump."""
-    return parse_dump_name(os.path.basename(path)) is not None

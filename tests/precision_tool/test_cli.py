@@ -60,6 +60,22 @@ def test_the_broken_operator_and_the_overflow_are_found(run, workspace):
     assert verdict[4] == f'     next: python -m precision_tool ni {BROKEN}'
 
 
+def test_without_a_compiled_graph_tensorflow_s_tells_what_feeds_it(run, workspace):
+    shutil.rmtree(workspace.npu_graph())
+    done = run(CLI, 'ac')
+    assert f'Sigmoid {BROKEN} breaks: cosine 0.' in done.out, done.err
+    assert 'though its inputs are right (Gstu/Conv_4/BiasAdd:output:0 1.0000)' in done.out
+
+
+def test_tensorflow_runs_are_compared_with_each_other(run, workspace, tmp_path):
+    shutil.copytree(workspace.tf_dump, str(tmp_path / 'other'))
+    (path,) = [str(path) for path in (tmp_path / 'other').glob('Gstu_Conv_4_Sigmoid.0.*')]
+    np.save(path, -np.load(path))
+    done = run(CLI, 'vc', '-lt', 'other', '-rt', workspace.tf_dump)
+    assert done.status == 1 and ' 1 below a cosine' in done.out, done.err
+    assert 'Gstu_Conv_4_Sigmoid breaks: cosine -1.0' in done.out
+
+
 def test_what_it_says_to_type_next_works(run, workspace):
     lines = run(CLI, 'ac').out.splitlines()
     commands = [line.split('precision_tool ', 1)[1] for line in lines if 'next: ' in line]
