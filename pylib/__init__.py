@@ -4,24 +4,30 @@ from pylib.command import (
     ArgumentParser,
     CommandError,
     Interrupted,
+    NotFinite,
     RunFailed,
     UserError,
     run_command,
     warn,
 )
 from pylib.files import (
+    UNFINISHED,
     append_json_line,
     atomic_path,
     read_json,
     read_json_lines,
+    remove_unfinished,
+    sync,
     write_json,
     write_text,
 )
+from pylib.locks import FolderLock
 from pylib.processes import parallel_map, usable_cores
 from pylib.signals import StopRequest
 
 __all__ = [
-    'ArgumentParser', 'CommandError', 'Interrupted', 'RunFailed', 'StopRequest', 'UserError',
-    'append_json_line', 'atomic_path', 'parallel_map', 'read_json', 'read_json_lines',
-    'run_command', 'usable_cores', 'warn', 'write_json', 'write_text',
+    'UNFINISHED', 'ArgumentParser', 'CommandError', 'FolderLock', 'Interrupted', 'NotFinite',
+    'RunFailed', 'StopRequest', 'UserError', 'append_json_line', 'atomic_path', 'parallel_map',
+    'read_json', 'read_json_lines', 'remove_unfinished', 'run_command', 'sync', 'usable_cores',
+    'warn', 'write_json', 'write_text',
 ]

@@ -20,6 +20,10 @@ class RunFailed(CommandError):
     """The input was fine, the run was not (for example a loss that is not finite)."""
 
 
+class NotFinite(RunFailed):
+    """A loss or a weight is NaN or infinite."""
+
+
 class ArgumentParser(argparse.ArgumentParser):
     """argparse with defaults in the help and errors that take a single line."""
 

@@ -3,9 +3,13 @@
 import contextlib
 import json
 import os
+import shutil
 import tempfile
 
-from pylib.command import UserError
+from pylib.command import RunFailed, UserError
+
+# Names of files and folders that are being written begin with this; a killed process leaves them.
+UNFINISHED = '.writing-'
 
 
 @contextlib.contextmanager
@@ -13,21 +17,55 @@ def atomic_path(path):
     """Yield a temporary path beside `path`; rename it to `path` when the block ends well.
 
     The temporary name keeps the extension, so image writers see the format they expect.
+
+    Raises:
+        RunFailed: disk full, no permission and the like; what was at `path` is still there.
     """
     folder, name = os.path.split(os.path.abspath(path))
-    os.makedirs(folder, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix='.writing-', suffix='-' + name)
-    os.close(handle)
+    with _named_errors(path):
+        os.makedirs(folder, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=folder, prefix=UNFINISHED, suffix='-' + name)
+        os.close(handle)
+        try:
+            yield temporary
+            # mkstemp makes files private; give them the permissions a plain open() would.
+            umask = os.umask(0)
+            os.umask(umask)
+            os.chmod(temporary, 0o666 & ~umask)
+            sync(temporary)
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+
+
+@contextlib.contextmanager
+def _named_errors(path):
+    """Turn errors of the system, which lack the path when a disk is full, into a RunFailed."""
     try:
-        yield temporary
-        # mkstemp makes files private; give them the permissions a plain open() would.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+        yield
+    except OSError as error:
+        raise RunFailed(f'{path}: could not be written ({error.strerror or error}); free or repair '
+                        'the disk, then repeat the command') from None
+
+
+def sync(path):
+    """Wait until a file's content, or a folder's names, are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def remove_unfinished(*folders):
+    """Remove what killed processes were writing in the folders. Nothing else may be writing there.
+    """
+    for folder in folders:
+        for name in os.listdir(folder) if os.path.isdir(folder) else ():
+            path = os.path.join(folder, name)
+            if name.startswith(UNFINISHED):
+                shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
 
 
 def write_text(path, text):
@@ -66,9 +104,14 @@ def read_json(path):
 
 
 def append_json_line(stream, record):
-    """Append one JSON record to an open text file and flush it, so that readers can follow."""
-    stream.write(json.dumps(record) + '\n')
-    stream.flush()
+    """Append one JSON record to an open text file and flush it, so that readers can follow.
+
+    Raises:
+        RunFailed: it cannot be written.
+    """
+    with _named_errors(stream.name):
+        stream.write(json.dumps(record) + '\n')
+        stream.flush()
 
 
 def read_json_lines(path):

@@ -5,6 +5,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections import namedtuple
 from pathlib import Path
 
@@ -114,6 +115,18 @@ def fake(monkeypatch):
     yield activate
     for recorder in recorders:
         recorder.reset()
+
+
+@pytest.fixture
+def read_only():
+    """An empty folder that this process may not write to, not even as root."""
+    folder, user = Path(tempfile.mkdtemp()), os.geteuid()
+    folder.chmod(0o555)
+    if user == 0:
+        os.seteuid(65534)
+    yield folder
+    os.seteuid(user)
+    folder.rmdir()
 
 
 @pytest.fixture(scope='session')

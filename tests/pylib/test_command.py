@@ -3,6 +3,8 @@
 import signal
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 
@@ -58,8 +60,34 @@ def test_a_second_signal_ends_at_once():
     assert (done.returncode, done.stdout) == (130, '')
 
 
+def test_a_second_signal_ends_a_long_native_call():
+    """Python's own handlers wait for its end."""
+    code = ('import hashlib, pylib\n'
+            'with pylib.StopRequest():\n'
+            '    print("go", flush=True)\n'
+            '    hashlib.pbkdf2_hmac("sha256", b"", b"", 10 ** 9)\n')
+    process = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE,
+                               cwd=pylib.__path__[0] + '/..')
+    with process.stdout:
+        process.stdout.readline()
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            time.sleep(.2)
+            assert process.poll() is None
+            process.send_signal(signum)
+        assert process.wait(10) == 130
+
+
 def test_handlers_are_restored():
-    before = signal.getsignal(signal.SIGTERM)
+    before, threads = signal.getsignal(signal.SIGTERM), threading.active_count()
     with pylib.StopRequest():
         assert signal.getsignal(signal.SIGTERM) != before
     assert signal.getsignal(signal.SIGTERM) == before
+    assert signal.set_wakeup_fd(-1) == -1
+    time.sleep(.1)
+    assert threading.active_count() == threads
+
+
+def test_a_time_limit_is_a_request():
+    with pylib.StopRequest() as never, pylib.StopRequest(1e-9) as stop:
+        assert stop.requested and stop.signum is None and not never.requested
+    assert stop.interruption('saved').exit_status == 143

@@ -1,6 +1,7 @@
 """Files that are whole or absent; work on several cores."""
 
 import os
+import resource
 
 import pytest
 
@@ -17,6 +18,31 @@ def test_atomic_path_replaces_or_leaves_alone(tmp_path):
             stream.write('half')
         raise RuntimeError
     assert path.read_text() == 'one' and os.listdir(str(path.parent)) == ['x.txt']
+
+
+def test_a_full_disk_is_named_and_harms_nothing(tmp_path):
+    path = tmp_path / 'x.txt'
+    pylib.write_text(str(path), 'one')
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+    try:
+        with pytest.raises(pylib.RunFailed, match='x.txt: could not be written .File too large'):
+            pylib.write_text(str(path), 'two' * 1000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, [resource.RLIM_INFINITY] * 2)
+    assert path.read_text() == 'one' and os.listdir(str(tmp_path)) == ['x.txt']
+
+
+def test_a_read_only_folder_is_named(read_only):
+    with pytest.raises(pylib.RunFailed, match='x.txt: could not be written .Permission denied'):
+        pylib.write_text(str(read_only / 'x.txt'), 'one')
+
+
+def test_leftovers_of_killed_processes_are_removed(tmp_path):
+    (tmp_path / '.writing-a').mkdir()
+    for name in ('.writing-a/x', '.writing-b.png', 'c.png'):
+        (tmp_path / name).write_text('')
+    pylib.remove_unfinished(str(tmp_path), str(tmp_path / 'none'))
+    assert os.listdir(str(tmp_path)) == ['c.png']
 
 
 def test_permissions_are_those_of_a_plain_file(tmp_path):
