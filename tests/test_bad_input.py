@@ -82,7 +82,7 @@ CASES = {
                                 'does not fit the model: '),
     'checkpoint is damaged': (
         lambda f: [p.write_bytes(b'') for p in (f / 'output/toy/checkpoints').glob('*.index')],
-        TEST, 'not a readable checkpoint'),
+        TEST, 'damaged checkpoint'),
     'checkpoint data cut short': (
         lambda f: [p.write_bytes(p.read_bytes()[:99])
                    for p in (f / 'output/toy/checkpoints').glob('*.data*')],

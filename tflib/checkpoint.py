@@ -1,26 +1,104 @@
-"""Checkpoints that fit or are refused, never half restored."""
+"""Checkpoints that are whole or skipped, and that fit or are refused."""
 
 import glob
 import os
+import re
+import shutil
 import zlib
 
-from pylib import RunFailed, UserError, warn
-from tflib import loss_scale, tf
+import numpy as np
+
+from pylib import UNFINISHED, NotFinite, RunFailed, UserError, sync, warn, write_text
+from tflib import loss_scale, tf, utils
+
+STATE = 'checkpoint'
+# The reader of 2.x turns some of TensorFlow's errors into Python's own.
+_UNREADABLE = (tf.errors.OpError, LookupError, MemoryError, RuntimeError, ValueError)
 
 
 def latest(folder):
-    """Return the path prefix of the newest checkpoint in `folder`, or None if there is none.
+    """Return the path prefix of the newest sound checkpoint in `folder`, or None if there is none.
 
-    The folder's state file decides. Checkpoints that were moved with an absolute path in it are
-    found by their names; without a state file the newest index file counts.
+    Damaged ones that are newer are skipped with a warning that names them.
+
+    Raises:
+        UserError: there are checkpoints, but all are damaged.
     """
-    state = tf.train.get_checkpoint_state(folder)
-    if state is not None:
-        path = os.path.join(folder, os.path.basename(state.model_checkpoint_path))
-        if os.path.exists(path + '.index'):
+    damaged = []
+    for path in _newest_first(folder):
+        reason = damage(path)
+        if not reason:
+            for line in damaged:
+                warn(f'{line}; taking the one before, {path}')
             return path
-    indices = glob.glob(os.path.join(glob.escape(folder), '*.index'))
-    return max(indices, key=os.path.getmtime)[:-len('.index')] if indices else None
+        damaged.append(f'{path}: damaged checkpoint ({reason})')
+    if damaged:
+        raise UserError(f'{"; ".join(damaged)}; no other is there: restore one from a backup, or '
+                        'train anew with --clear')
+    return None
+
+
+def _newest_first(folder):
+    """Path prefixes of the checkpoints in a folder, whole or not.
+
+    The newest one of the state file comes first, as that may name an older one on purpose. It is
+    found by its name when the folder was moved. The others follow by the iterations in them: clocks
+    jump, and copying changes the times of files.
+    """
+    names = {re.sub(r'\.(index|data-\d+-of-\d+)$', '', os.path.basename(path))
+             for kind in ('index', 'data-*') for path in
+             glob.glob(os.path.join(glob.escape(folder), '*.' + kind))}
+    first = _listed(folder)[-1:]
+    others = sorted(names.difference(first), reverse=True,
+                    key=lambda name: _age_order(os.path.join(folder, name)))
+    return [os.path.join(folder, name) for name in first + others]
+
+
+def _listed(folder):
+    """Names of the checkpoints in a folder's state file, oldest first."""
+    try:
+        state = tf.train.get_checkpoint_state(folder)
+    except ValueError as error:    # its text is broken
+        warn(f'{os.path.join(folder, STATE)}: damaged ({utils.reason(error)}); not used')
+        return []
+    if state is None:
+        return []
+    newest = os.path.basename(state.model_checkpoint_path)
+    names = [os.path.basename(path) for path in state.all_model_checkpoint_paths]
+    return [name for name in names if name != newest] + [newest]
+
+
+def _age_order(path):
+    try:
+        reader = tf.train.NewCheckpointReader(path)
+        iterations = int(reader.get_tensor('counter/counter'))
+    except _UNREADABLE:
+        iterations = -1
+    times = [os.path.getmtime(name) for name in _files(path)]
+    return iterations, max(times, default=0)
+
+
+def _files(path):
+    """The files of the checkpoint at `path`, its index first."""
+    data = glob.glob(glob.escape(path) + '.data-*') + glob.glob(glob.escape(path) + '.meta')
+    return [name for name in [path + '.index', *sorted(data)] if os.path.exists(name)]
+
+
+def damage(path):
+    """Return what is wrong with a checkpoint's files in a few words, or None if they are sound.
+
+    All of it is read, which compares every block of the index and every tensor with its checksum.
+    """
+    broken = []
+    try:
+        reader = tf.train.NewCheckpointReader(path)
+        for name in sorted(reader.get_variable_to_shape_map()):
+            value = reader.get_tensor(name)
+            if value.dtype.kind == 'f' and not np.isfinite(value).all():
+                broken.append(name)
+    except _UNREADABLE as error:
+        return utils.reason(error)
+    return f'{len(broken)} variables are not finite ({_first(broken)})' if broken else None
 
 
 def require_latest(folder):
@@ -50,9 +128,8 @@ def variables_in(path):
     """
     try:
         return dict(tf.train.NewCheckpointReader(path).get_variable_to_shape_map())
-    except (tf.errors.OpError, RuntimeError, ValueError, IndexError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f'{path}: not a readable checkpoint ({reason})') from None
+    except _UNREADABLE as error:
+        raise UserError(f'{path}: not a readable checkpoint ({utils.reason(error)})') from None
 
 
 def _is_slot(name, names):
@@ -120,52 +197,109 @@ def restore(session, path, variables, scopes=None):
     try:
         tf.train.Saver([v for v in variables if v.op.name not in absent]).restore(session, path)
     except (tf.errors.OpError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f'{path}: damaged checkpoint ({reason})') from None
+        raise UserError(f'{path}: damaged checkpoint ({utils.reason(error)})') from None
 
 
 class Checkpoints:
-    """The checkpoints of a training run, newest `keep` of them.
+    """The checkpoints of a training run.
 
     Build it when the graph has all its variables: it adds the saving operations.
+
+    Args:
+        keep: the newest ones to keep, at least two: the one before has to stand in for the newest.
+        keep_every: epochs between those that are kept for good; 0: none.
     """
 
-    def __init__(self, folder, keep):
+    def __init__(self, folder, keep, keep_every=0):
         self.folder = folder
+        self._keep, self._keep_every = max(keep, 2), keep_every
         self._variables = tf.global_variables()
-        self._saver = tf.train.Saver(self._variables, max_to_keep=keep)
-        weights = [v for v in self._variables if v.dtype.is_floating]
-        self._float_names = [v.op.name for v in weights]
-        self._all_finite = tf.stack([tf.reduce_all(tf.is_finite(v)) for v in weights])
+        self._saver = tf.train.Saver(self._variables, max_to_keep=None)
+        self._names = []    # of those to delete in their turn, oldest first
 
     def restore(self, session, path):
         """Restore all variables and take over the older checkpoints for later deletion."""
         restore(session, path, self._variables)
-        state = tf.train.get_checkpoint_state(self.folder)
-        known = list(state.all_model_checkpoint_paths) if state else [path]
-        known = [os.path.join(self.folder, os.path.basename(name)) for name in known]
-        self._saver.recover_last_checkpoints([p for p in known if os.path.exists(p + '.index')])
+        name = os.path.basename(path)
+        names = _listed(self.folder) or [
+            name for name in map(os.path.basename, reversed(_newest_first(self.folder)))
+            if _PUBLISHED.match(name)]
+        place = names.index(name) + 1 if name in names else len(names)
+        # Those after it are damaged, or the run goes another way from here: they go first.
+        self._names = names[place:] + names[:place]
 
     def save(self, session, name):
         """Save all variables as `name` and return its path.
 
+        The files are written aside, read back and checked before they appear under their names.
+
         Raises:
-            RunFailed: a variable is not finite (nothing is saved then) or the disk refuses.
+            NotFinite: a variable is not finite. RunFailed: the disk refuses. In both cases the
+                other checkpoints stay as they were.
         """
-        finite = session.run(self._all_finite)
-        broken = [name for name, good in zip(self._float_names, finite) if not good]
-        if broken:
-            raise RunFailed(f'not saved: {len(broken)} variables are not finite '
-                            f'({_first(broken)}); the last good checkpoint is '
-                            f'{latest(self.folder) or "none"}')
-        os.makedirs(self.folder, exist_ok=True)
-        path = os.path.join(self.folder, name)
+        path, aside = os.path.join(self.folder, name), os.path.join(self.folder, UNFINISHED + name)
         try:
+            shutil.rmtree(aside, ignore_errors=True)
+            os.makedirs(aside)
+            written = os.path.join(aside, name)
             # The graph alone takes seconds to write and is built anew by every command.
-            return self._saver.save(session, path, write_meta_graph=False)
+            self._saver.save(session, written, write_meta_graph=False, write_state=False)
+            self._check(written, path)
+            self._publish(aside, path)
+            self._delete_older(name)
         except (tf.errors.OpError, OSError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise RunFailed(f'{path}: could not be saved ({reason})') from None
+            raise RunFailed(f'{path}: could not be saved ({utils.reason(error)}); free or repair '
+                            'the disk, then repeat the command: it goes on from '
+                            f'{self._last_good()}') from None
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+        return path
+
+    def _check(self, written, path):
+        """Raise unless the files just written hold all variables, sound and finite."""
+        reason = damage(written)
+        complete = {v.op.name: v.shape.as_list() for v in self._variables}
+        if not reason and variables_in(written) != complete:
+            reason = 'not all variables came out'
+        if reason:
+            kind = NotFinite if 'not finite' in reason else RunFailed
+            raise kind(f'{path}: not saved, {reason}; the last good checkpoint is '
+                       f'{self._last_good()}')
+
+    def _last_good(self):
+        return latest(self.folder) or 'none'
+
+    def _publish(self, aside, path):
+        """Move checked files to their place: the index last, as it makes a checkpoint of them."""
+        if os.path.exists(path + '.index'):
+            os.unlink(path + '.index')    # would not belong to the new data
+        for name in reversed(_files(os.path.join(aside, os.path.basename(path)))):
+            sync(name)
+            os.replace(name, os.path.join(self.folder, os.path.basename(name)))
+        sync(self.folder)
+
+    def _delete_older(self, newest):
+        """Write the state file and delete the checkpoints whose turn it is."""
+        names = [name for name in self._names if name != newest] + [newest]
+        passing = [name for name in names if not self._is_kept_for_good(name)]
+        old = passing[:-self._keep]
+        self._names = [name for name in names if name not in old]
+        # By their names alone, so that the folder can be moved.
+        state = tf.train.generate_checkpoint_state_proto('.', newest, self._names)
+        write_text(os.path.join(self.folder, STATE), str(state))
+        for name in old:
+            for file in _files(os.path.join(self.folder, name)):
+                os.unlink(file)
+
+    def _is_kept_for_good(self, name):
+        place = _PUBLISHED.match(name)
+        if not place or not self._keep_every:
+            return False
+        epoch, iteration, iterations = map(int, place.groups())
+        return iteration == iterations and (epoch + 1) % self._keep_every == 0
+
+
+_PUBLISHED = re.compile(r'Epoch_\((\d+)\)_\((\d+)of(\d+)\)\.ckpt$')
 
 
 def published_name(epoch, iteration, iterations):

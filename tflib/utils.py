@@ -137,6 +137,16 @@ def tensorflow_version():
     return ' + '.join(installed) or f'TensorFlow {tf.__version__}'
 
 
+def reason(error):
+    """Why the system or a TensorFlow operation failed, in one line without the path."""
+    if getattr(error, 'strerror', None):
+        return error.strerror
+    # 2.x says first, and both say last, where in the graph that was.
+    text, _, place = str(error).partition('\n\t [[')
+    lines = text.splitlines() or [type(error).__name__]
+    return lines[-1 if place else 0].rpartition('; ')[2]
+
+
 def minimize(optimizer, loss, variables, reported):
     """Return the operation of an optimizer step that waits for all that reads the variables.
 

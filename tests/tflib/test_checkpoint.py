@@ -3,8 +3,9 @@
 import shutil
 
 import pytest
+from conftest import ROOT
 
-from pylib import UserError
+from pylib import RunFailed, UserError
 from tflib import checkpoint, tf, utils
 
 
@@ -83,6 +84,109 @@ def test_optimizer_slots_are_no_surplus_for_a_part(tmp_path):
         session.run(tf.global_variables_initializer())
         path = checkpoint.Checkpoints(str(tmp_path), 1).save(session, 'a')
         checkpoint.restore(session, path, [x], scopes=('net',))
+
+
+def saved(folder, *names, keep=2, keep_every=0):
+    """Save checkpoints that hold x = 1, 2, ... and so many iterations."""
+    with tf.Graph().as_default(), utils.session() as session:
+        x, counter = tf.get_variable('x', [50], tf.float32, tf.zeros_initializer()), (
+            utils.iteration_counter())
+        checkpoints = checkpoint.Checkpoints(str(folder), keep, keep_every)
+        session.run(tf.global_variables_initializer())
+        if checkpoint.latest(str(folder)):
+            checkpoints.restore(session, checkpoint.latest(str(folder)))
+        for name in names:
+            session.run([x.assign_add([1.] * 50), counter.assign_add(1)])
+            checkpoints.save(session, name)
+        return session.run(counter)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def zero(path):
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+@pytest.mark.parametrize('change', [cut, zero, type(ROOT).unlink],
+                         ids=['cut', 'zeroed', 'missing'])
+@pytest.mark.parametrize('part', ['.index', '.data-00000-of-00001'])
+def test_a_damaged_newest_one_is_skipped_and_named(tmp_path, capfd, change, part):
+    """Promise 3."""
+    saved(tmp_path, 'a', 'b')
+    change(tmp_path / ('b' + part))
+    assert checkpoint.latest(str(tmp_path)) == str(tmp_path / 'a')
+    (warning,) = capfd.readouterr().err.splitlines()
+    assert warning.startswith(f'warning: {tmp_path / "b"}: damaged checkpoint (')
+    assert warning.endswith(f'taking the one before, {tmp_path / "a"}')
+    # The damaged one goes first, so that two sound ones are kept.
+    assert saved(tmp_path, 'c') == 2
+    assert sorted(path.name for path in tmp_path.glob('*.index')) == ['a.index', 'c.index']
+    assert not list(tmp_path.glob('b.*'))
+
+
+@pytest.mark.parametrize('change', [cut, zero, type(ROOT).unlink],
+                         ids=['cut', 'zeroed', 'missing'])
+def test_a_damaged_state_file_does_not_matter(tmp_path, change):
+    saved(tmp_path, 'a', 'b')
+    change(tmp_path / 'checkpoint')
+    assert checkpoint.latest(str(tmp_path)) == str(tmp_path / 'b')
+    assert saved(tmp_path, 'c') == 3
+    assert checkpoint.latest(str(tmp_path)) == str(tmp_path / 'c')
+
+
+def test_values_that_are_not_finite_count_as_damage(tmp_path):
+    """The published code saves the weights of a run that has failed."""
+    write(tmp_path, 'good', x=1.)
+    with tf.Graph().as_default(), utils.session() as session:
+        x = tf.get_variable('net/x', initializer=float('nan'))
+        session.run(tf.global_variables_initializer())
+        tf.train.Saver([x]).save(session, str(tmp_path / 'bad'), write_meta_graph=False)
+    assert checkpoint.damage(str(tmp_path / 'bad')) == '1 variables are not finite (net/x)'
+    assert checkpoint.latest(str(tmp_path)) == str(tmp_path / 'good')
+
+
+def test_without_a_sound_one_nothing_starts_anew(tmp_path):
+    saved(tmp_path, 'a', 'b')
+    for path in tmp_path.glob('*.index'):
+        path.unlink()
+    with pytest.raises(UserError, match='b: damaged checkpoint .*a: damaged checkpoint .*--clear'):
+        checkpoint.latest(str(tmp_path))
+
+
+def test_a_save_that_is_not_whole_is_not_published(tmp_path, monkeypatch):
+    """What was written is read back."""
+    saved(tmp_path, 'a')
+    save = tf.train.Saver.save
+
+    def broken(saver, session, path, **options):
+        save(saver, session, path, **options)
+        zero(type(tmp_path)(path + '.data-00000-of-00001'))
+    monkeypatch.setattr(tf.train.Saver, 'save', broken)
+    with pytest.raises(RunFailed, match='b: not saved, .*last good checkpoint is .*a$'):
+        saved(tmp_path, 'b')
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        'a.data-00000-of-00001', 'a.index', 'checkpoint']
+
+
+def test_a_read_only_folder_is_named(read_only):
+    with tf.Graph().as_default(), utils.session() as session:
+        tf.get_variable('x', initializer=1.)
+        checkpoints = checkpoint.Checkpoints(str(read_only), 2)
+        session.run(tf.global_variables_initializer())
+        with pytest.raises(RunFailed, match='b: could not be saved .*Permission denied'):
+            checkpoints.save(session, 'b')
+    assert not list(read_only.iterdir())
+
+
+def test_some_are_kept_for_good(tmp_path):
+    names = [checkpoint.published_name(epoch, iteration, 2)
+             for epoch in range(5) for iteration in (1, 2)]
+    saved(tmp_path, *names[:5], keep_every=2)
+    saved(tmp_path, *names[5:], keep_every=2)
+    kept = sorted(path.stem for path in tmp_path.glob('*.index'))
+    assert kept == [names[3], names[7], *names[8:]]
 
 
 def test_older_checkpoints_are_deleted(tmp_path):
