@@ -11,7 +11,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.dirname(HERE))
 
 from pylib import ArgumentParser, run_command  # noqa: E402
-from stgan.config import DEVICES  # noqa: E402
+from stgan.config import DEVICES, ON_NAN  # noqa: E402
 
 
 def main():
@@ -30,11 +30,16 @@ def main():
     add('--gpu', default='all', help='GPUs to use, as in CUDA_VISIBLE_DEVICES')
     add('--device', choices=DEVICES, default='auto', help='where to run')
     add('--threads', type=int, default=-1, help='CPU threads; -1: one per core')
+    add('--time_limit', type=float, default=0, metavar='MINUTES',
+        help='stop then as on SIGTERM; 0: no limit')
+    add('--on_nan', choices=ON_NAN, default='stop', help='as in ../train.py')
     add('--clear', action='store_true', help='start over, removing earlier training')
     args = parser.parse_args()
     for flag in ('epoch', 'batch_size', 'lr'):
         if not 0 < getattr(args, flag) < float('inf'):
             parser.error(f'--{flag} {getattr(args, flag)}: expected more than 0')
+    if not 0 <= args.time_limit < float('inf'):
+        parser.error(f'--time_limit {args.time_limit}: expected 0 or more')
     if not 0 <= args.seed < 2 ** 31:
         parser.error(f'--seed {args.seed}: expected 0 to {2 ** 31 - 1}')
 
@@ -44,7 +49,7 @@ def main():
     select_gpus(args.gpu)
     train(args.dataroot, args.output_dir, args.atts, args.split, args.use_cropped_img,
           args.img_size, args.epoch, args.batch_size, args.lr, args.seed, args.device,
-          args.threads, args.clear)
+          args.threads, args.clear, args.time_limit, args.on_nan)
 
 
 if __name__ == '__main__':

@@ -9,11 +9,12 @@ from rich.console import Console
 from rich.table import Table
 
 from att_classification.models import classifier
-from pylib import UserError, read_json, write_json
+from pylib import FolderLock, UserError, read_json, write_json
 from stgan import data, losses
 from stgan.training import (
     CHECKPOINTS,
     METRICS,
+    ROLLBACKS,
     SUMMARIES,
     Schedule,
     TrainingGraph,
@@ -62,7 +63,12 @@ class _TestAccuracy:
         self._images = tf.placeholder(tf.float32, [None, img_size, img_size, 3])
         self._logits = classifier(self._images, len(celeba.atts), is_training=False)
 
-    def report(self, session, name):
+    def is_missing(self, name):
+        """Whether the checkpoint of that name has not been measured."""
+        path = os.path.join(self._folder, ACCURACY)
+        return not os.path.exists(path) or read_json(path).get('checkpoint') != name
+
+    def write(self, session, name):
         """Write the accuracy per attribute to test_accuracy.json and print the mean."""
         hits = np.zeros(len(self._celeba.atts))
         start = 0
@@ -101,7 +107,9 @@ def train(dataroot,
           seed=0,
           device='auto',
           threads=-1,
-          clear=False):          # start over
+          clear=False,           # start over
+          time_limit=0,          # minutes; 0: none
+          on_nan='stop'):        # or 'rollback'
     """Train the classifier, or resume from the newest checkpoint in `folder`.
 
     The defaults are the published values.
@@ -128,22 +136,23 @@ def train(dataroot,
             read_json(description_path) != description):
         raise UserError(f'{description_path}: trained with other attributes, img_size, seed or '
                         'batch_size; take another --output_dir, or --clear to start over')
-    with tf.Graph().as_default():
+    with FolderLock(folder), tf.Graph().as_default():
         batches = data.TrainingBatches(celeba, indices, img_size, batch_size, seed)
         graph = build(batches.batch, seed)
         test = _TestAccuracy(celeba, img_size, folder)
-        newest = checkpoint.latest(checkpoints)
-        if newest and not clear:
+        newest = None if clear else checkpoint.latest(checkpoints)
+        if newest:
             checkpoint.check_fits(newest, tf.global_variables())
         print(f'{utils.tensorflow_version()} on the {device}: {len(celeba.atts)} attributes, '
               f'{len(indices)} images to train on, {len(celeba.part("test"))} to test on '
               f'({celeba.split})', flush=True)
         if clear:
-            remove_training(folder, (CHECKPOINTS, SUMMARIES, METRICS, ACCURACY))
+            remove_training(folder, (CHECKPOINTS, SUMMARIES, METRICS, ROLLBACKS, ACCURACY))
         write_json(description_path, description)
         schedule = Schedule(epochs, iterations, lambda epoch: learning_rate(rate, epochs, epoch),
-                            iterations, iterations, num_ckpt=1)
-        fit(folder, graph, batches, schedule, test.report,
+                            iterations, iterations, num_ckpt=1, time_limit=time_limit,
+                            on_nan=on_nan)
+        fit(folder, graph, batches, schedule, test,
             functools.partial(utils.session, device, threads, npu_options=(
-                npu.training_options('high') if device == 'npu' else None)))
+                npu.training_options('high') if device == 'npu' else None)), newest)
     print_test_accuracy(folder)

@@ -15,6 +15,7 @@ from pylib import ArgumentParser, UserError, read_json, write_json
 from stgan.attributes import DEFAULT_ATTRIBUTES
 
 DEVICES = ('auto', 'cpu', 'gpu', 'npu')
+ON_NAN = ('stop', 'rollback')
 
 # More than anybody needs: settings of strangers must not ask for all the memory there is.
 MAX_INT = 2 ** 31 - 1
@@ -140,7 +141,16 @@ class RunConfig:
     use_cropped_img: bool = option(False,
                                    'take square images from img_crop_celeba[_png] uncropped')
     experiment_name: str = option('', 'name of the folder below output/; default: the time')
-    num_ckpt: int = option(1, 'checkpoints to keep', minimum=1)
+    num_ckpt: int = option(1, 'checkpoints to keep; two are kept in any case, as the one before '
+                           'stands in for a damaged newest one', minimum=1)
+    keep_every: int = option(0, 'epochs between checkpoints that are kept for good; 0: none',
+                             minimum=0)
+    time_limit: float = option(0., 'minutes after which training stops as on SIGTERM; 0: none',
+                               minimum=0)
+    on_nan: str = option('stop', 'what to do when a loss or a weight is not finite: stop, or go '
+                         'back to the last checkpoint and take another order of the data (three '
+                         'times at most)', choices=ON_NAN)
+    log_images: bool = option(False, 'log which images an iteration used, by list position')
 
     @property
     def n_att(self):
@@ -208,6 +218,7 @@ class TestConfig:
     precision: str = option('high', 'high: float32; mixed: 16 bits where that is safe',
                             choices=('high', 'mixed'))
     threads: int = option(-1, 'CPU threads of TensorFlow; -1: one per core', minimum=-1)
+    clear: bool = option(False, 'make sheets anew that are there already')
 
     @property
     def folder(self):

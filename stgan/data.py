@@ -13,7 +13,7 @@ from collections import namedtuple
 import numpy as np
 
 import imlib
-from pylib import UserError, warn
+from pylib import RunFailed, UserError, warn
 from tflib import quiet_native_code, tf, utils
 
 PARTS = ('train', 'val', 'test')
@@ -21,7 +21,7 @@ CELEBA_IMAGES = 202599
 ALIGNED_SIZE = (178, 218)
 
 # What a random draw is for; with the run's seed and a step it keys the draw.
-PERMUTATION, TARGET = range(2)
+PERMUTATION, TARGET, REORDER = range(3)
 
 # A file of some hundred bytes may claim to be an image of any size ("decompression bomb").
 MAX_PIXELS = 1 << 26
@@ -300,22 +300,40 @@ class SampleStream:
 
     Attributes:
         bad: samples that are replaced by the next good one of their pass.
+        reorderings: positions from which on another order was drawn, see `reorder`.
     """
 
     def __init__(self, size, seed):
         self.size = size
         self.seed = seed
         self.bad = set()
+        self.reorderings = []
         # Two passes, as a batch may reach into the next one.
         self._permutation = functools.lru_cache(maxsize=2)(self._draw_permutation)
 
     def _draw_permutation(self, number):
         # RandomState rather than a Generator: NumPy guarantees its values for all versions.
-        return np.random.RandomState([self.seed, PERMUTATION, number]).permutation(self.size)
+        permutation = np.random.RandomState(
+            [self.seed, PERMUTATION, number]).permutation(self.size)
+        for count, position in enumerate(self.reorderings):
+            first = min(max(position - number * self.size, 0), self.size)
+            order = np.random.RandomState([self.seed, REORDER, number, count])
+            permutation[first:] = order.permutation(permutation[first:])
+        return permutation
+
+    def reorder(self, position):
+        """Draw another order of what comes from `position` on; still once a pass."""
+        self.reorderings.append(position)
+        self._permutation.cache_clear()
 
     def samples(self, start, count):
         """Return the samples at positions start .. start+count-1: int64 [count]."""
         return np.array([self._sample(position) for position in range(start, start + count)])
+
+    def replaced(self, start, count):
+        """How many of the positions start .. start+count-1 have another sample than their own."""
+        places = (divmod(position, self.size) for position in range(start, start + count))
+        return sum(self._permutation(number)[offset] in self.bad for number, offset in places)
 
     def _sample(self, position):
         number, offset = divmod(position, self.size)
@@ -325,11 +343,11 @@ class SampleStream:
         return permutation[offset]
 
 
-Batch = namedtuple('Batch', 'xa a b number')
+Batch = namedtuple('Batch', 'xa a b number images', defaults=[None])
 Batch.__doc__ = """Tensors of a training batch; each session run that uses one takes the next batch.
 
 xa: float32 [N,S,S,3] in [-1,1]; a: {0,1} int64 [N,n_att]; b: `a` shuffled along the batch;
-number: int64 scalar, counts the batches of the run.
+number: int64 scalar, counts the batches of the run; images: int64 [N], 1-based list positions.
 """
 
 
@@ -347,6 +365,8 @@ class TrainingBatches:
     def __init__(self, celeba, indices, img_size, batch_size, seed, max_bad_images=.001):
         self.stream = SampleStream(len(indices), seed)
         self.batch_size = batch_size
+        self._folder = celeba.folder
+        self._indices = np.asarray(indices)
         self._paths = np.array(celeba.paths(indices))
         self._labels = celeba.labels[indices]
         self._img_size, self._crop = img_size, celeba.crop
@@ -354,31 +374,45 @@ class TrainingBatches:
         self._first = 0
         with tf.device('/cpu:0'):
             self._iterator = tf.data.make_initializable_iterator(self._dataset())
-            xa, a, b, number = self._iterator.get_next()
-        self.batch = Batch(xa, a, b, number[0])
+            xa, a, b, number, images = self._iterator.get_next()
+        self.batch = Batch(xa, a, b, number[0], images)
 
     def _descriptions(self):
-        """Yield (paths, a, b, batch number), each for a whole batch, from the place last sought."""
+        """Yield (paths, a, b, batch number, list positions), each of a whole batch, without end.
+
+        The first is the batch last sought.
+        """
         number = self._first
         while True:
             samples = self.stream.samples(number * self.batch_size, self.batch_size)
             a = self._labels[samples]
             order = np.random.RandomState([self.stream.seed, TARGET, number])
             b = a[order.permutation(self.batch_size)]
-            yield self._paths[samples], a, b, np.full(self.batch_size, number)
+            yield (self._paths[samples], a, b, np.full(self.batch_size, number),
+                   self._indices[samples] + 1)
             number += 1
 
     def _dataset(self):
         n_att = self._labels.shape[1]
         dataset = tf.data.Dataset.from_generator(
-            self._descriptions, (tf.string, tf.int64, tf.int64, tf.int64),
-            ([None], [None, n_att], [None, n_att], [None]))
+            self._descriptions, (tf.string, tf.int64, tf.int64, tf.int64, tf.int64),
+            ([None], [None, n_att], [None, n_att], [None], [None]))
         dataset = dataset.flat_map(
             lambda *description: tf.data.Dataset.from_tensor_slices(description))
         dataset = dataset.map(
             lambda path, *rest: (decode_image(path, self._img_size, self._crop),) + rest,
             num_parallel_calls=tf.data.experimental.AUTOTUNE)
         return dataset.batch(self.batch_size, drop_remainder=True).prefetch(4)
+
+    def replaced(self, number, count):
+        """{'replaced_images': n} of `count` batches from `number` on, {} if there are none."""
+        images = self.stream.bad and self.stream.replaced(number * self.batch_size,
+                                                          count * self.batch_size)
+        return {'replaced_images': images} if images else {}
+
+    def reorder(self, number):
+        """Draw another order of what batch `number` begins with; takes effect when it is sought."""
+        self.stream.reorder(number * self.batch_size)
 
     def seek(self, session, number):
         """Make batch `number` (0-based) the next one."""
@@ -392,7 +426,11 @@ class TrainingBatches:
 
         Raises:
             UserError: too many images are unreadable.
+            RunFailed: the image folder is gone.
         """
+        if not os.path.isdir(self._folder):
+            raise RunFailed(f'{self._folder}: the image folder is gone; when it is back, repeat '
+                            'the command: it goes on from the last checkpoint')
         samples = self.stream.samples(number * self.batch_size, self.batch_size)
         by_path = {self._paths[sample]: sample for sample in samples}
         bad = unreadable_images(list(by_path), self._img_size, self._crop)

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import json
 import os
 import shutil
 import sys
@@ -13,22 +12,14 @@ import numpy as np
 from tqdm import tqdm
 
 import imlib
-from pylib import (
-    RunFailed,
-    StopRequest,
-    UserError,
-    append_json_line,
-    read_json_lines,
-    warn,
-    write_text,
-)
+from pylib import FolderLock, NotFinite, StopRequest, UserError, remove_unfinished, warn
 from stgan import attributes, data, editing, losses, models, sheets
 from stgan.config import changed_options, fixed_differences, load_config
-from tflib import checkpoint, loss_scale, npu, summary, tf, utils
+from stgan.supervision import METRICS, ROLLBACKS, SUMMARIES, Log, Overflows, Rollbacks
+from tflib import checkpoint, loss_scale, npu, tf, utils
 from tflib.layers import GlorotUniform
 
-CHECKPOINTS, SUMMARIES, METRICS = 'checkpoints', 'summaries', 'metrics.jsonl'
-SAMPLES = 'sample_training'
+CHECKPOINTS, SAMPLES = 'checkpoints', 'sample_training'
 
 # What a random draw of the graph is for; with the run's seed and the batch number it keys the draw.
 ALPHA, BETA = range(2)
@@ -43,11 +34,13 @@ updates: the `Update`s of one iteration, in order; counter: int64 variable, iter
 learning_rate: float32 placeholder.
 """
 
-Schedule = namedtuple('Schedule', 'epochs iterations learning_rate save_freq sample_freq num_ckpt')
-Schedule.__doc__ = """How long and how fast.
+Schedule = namedtuple(
+    'Schedule', 'epochs iterations learning_rate save_freq sample_freq num_ckpt keep_every '
+    'time_limit on_nan log_images', defaults=[0, 0, 'stop', False])
+Schedule.__doc__ = """How long, how fast, and what is kept.
 
 iterations: per epoch; learning_rate: function of the 0-based epoch; save_freq, sample_freq: in
-iterations; num_ckpt: checkpoints to keep.
+iterations; num_ckpt, keep_every, time_limit, on_nan, log_images: as in `RunConfig`.
 """
 
 
@@ -150,147 +143,149 @@ def learning_rate(config, epoch):
     return config.lr / 10 ** (epoch // config.init_epoch)
 
 
-def fit(folder, graph, batches, schedule, report, open_session, initialize=None):
-    """Run a training graph to the end of its schedule, from its newest checkpoint if there is one.
+def fit(folder, graph, batches, schedule, report, open_session, newest=None, initialize=None):
+    """Run a training graph to the end of its schedule.
 
-    Writes checkpoints/, summaries/ and metrics.jsonl into `folder`.
+    Writes checkpoints/, summaries/ and metrics.jsonl into `folder`, which nothing else may do.
 
     Args:
         batches: the `data.TrainingBatches` that the graph reads.
-        report: function (session, checkpoint name) called every `sample_freq` iterations.
+        report: what is written every `sample_freq` iterations, an object with the functions
+            write(session, checkpoint name) and is_missing(checkpoint name).
         open_session: function that opens the session, such as a partial `utils.session`.
+        newest: checkpoint to go on from; None: this is a new run.
         initialize: function (session) that gives a new run other weights than random ones.
 
     Raises:
         UserError: the checkpoint does not fit.
-        RunFailed: a loss is not finite; the checkpoints stay as they were.
-        Interrupted: after SIGINT or SIGTERM, when the iteration is finished and saved.
+        RunFailed: a loss is not finite, or the disk fails; the checkpoints stay as they were.
+        Interrupted: after SIGINT, SIGTERM or the time limit, when the iteration is finished and
+            saved.
     """
-    checkpoints = checkpoint.Checkpoints(os.path.join(folder, CHECKPOINTS), schedule.num_ckpt)
-    newest = checkpoint.latest(checkpoints.folder)
-    total = schedule.epochs * schedule.iterations
-    with open_session() as session, StopRequest() as stop:
-        session.run(tf.global_variables_initializer())
-        if newest:
-            checkpoints.restore(session, newest)
-        elif initialize:
-            initialize(session)
-        first = int(session.run(graph.counter))
+    checkpoints = checkpoint.Checkpoints(os.path.join(folder, CHECKPOINTS), schedule.num_ckpt,
+                                         schedule.keep_every)
+    remove_unfinished(folder, checkpoints.folder, os.path.join(folder, SAMPLES))
+    rollbacks, overflows = Rollbacks(folder, schedule.on_nan), Overflows()
+    total, n_updates = schedule.epochs * schedule.iterations, len(graph.updates)
+    images = [batches.batch.images] if schedule.log_images else []
+    for iteration in rollbacks.iterations:
+        batches.reorder(iteration * n_updates)
+    with open_session() as session, StopRequest(schedule.time_limit) as stop:
+        iteration = first = _load(session, graph, checkpoints, newest, initialize)
         print(f'{"resuming after" if first else "starting at"} iteration {first} of {total}'
               + (f', from {newest}' if newest else ''), flush=True)
+        name = checkpoint.published_name(*_place(first - 1, schedule))
+        if first and _is_due(first, total, schedule.sample_freq) and report.is_missing(name):
+            report.write(session, name)    # the run was killed between checkpoint and report
         if first >= total:
             print('nothing to do: all epochs are trained; raise --epoch to train on', flush=True)
             return
-        batches.seek(session, first * len(graph.updates))
-        overflows = _Overflows()
-        with contextlib.closing(_Log(folder, first)) as log, tqdm(
+        batches.seek(session, first * n_updates)
+        with contextlib.closing(Log(folder, first)) as log, tqdm(
                 total=total, initial=first, unit='it', dynamic_ncols=True,
                 mininterval=.5 if sys.stderr.isatty() else 60) as progress:
-            for iteration in range(first, total):
-                epoch, in_epoch = divmod(iteration, schedule.iterations)
-                began = time.time()
+            while iteration < total:
+                place = _place(iteration, schedule)
+                began = time.monotonic()
+                try:
+                    # 1. updates, each with a batch of its own
+                    rate = schedule.learning_rate(place.epoch)
+                    terms, used = OrderedDict(), []
+                    for number, update in enumerate(graph.updates, iteration * n_updates):
+                        values, its_images = _run_update(
+                            session, update, {graph.learning_rate: rate}, batches, number, images)
+                        overflows.check(values, iteration, checkpoints.folder)
+                        terms.update(values)
+                        used += its_images
 
-                # 1. updates, each with a batch of its own
-                rate = schedule.learning_rate(epoch)
-                terms = OrderedDict()
-                for number, update in enumerate(graph.updates, iteration * len(graph.updates)):
-                    values = _run_update(session, update, {graph.learning_rate: rate}, batches,
-                                         number)
-                    overflows.check(values, iteration, checkpoints.folder)
-                    terms.update(values)
+                    # 2. log
+                    seconds = round(time.monotonic() - began, 4)
+                    log.write(iteration + 1, OrderedDict(
+                        epoch=place.epoch, lr=rate, seconds=seconds, **terms,
+                        **({'images': used} if used else {}),
+                        **batches.replaced(iteration * n_updates, n_updates)))
+                    _show(progress, terms)
+                    if iteration == first:
+                        warm = time.monotonic()    # the first iteration is slow
+                    elif iteration == first + 10:
+                        hours = (time.monotonic() - warm) / 10 * (total - iteration - 1) / 3600
+                        progress.write(f'about {hours:.2g} hours to go')
 
-                # 2. log
-                log.write(iteration + 1, OrderedDict(
-                    epoch=epoch, lr=rate, seconds=round(time.time() - began, 4), **terms,
-                    **({'bad_images': len(batches.stream.bad)} if batches.stream.bad else {})))
-                progress.update()
-                progress.set_postfix({name: f'{value:.3g}' for name, value in terms.items()
-                                      if name.endswith('loss')
-                                      or (name.endswith('skipped') and value)}, refresh=False)
-                if iteration == first:
-                    warm = time.time()    # the first iteration is slow
-                elif iteration == first + 10:
-                    hours = (time.time() - warm) / 10 * (total - iteration - 1) / 3600
-                    progress.write(f'about {hours:.2g} hours to go')
-
-                # 3. checkpoint and samples
-                name = checkpoint.published_name(epoch, in_epoch + 1, schedule.iterations)
-                last = iteration + 1 == total
-                if (iteration + 1) % schedule.save_freq == 0 or last or stop.signum:
-                    path = checkpoints.save(session, name)
-                    progress.write(f'saved {path}')
-                if (iteration + 1) % schedule.sample_freq == 0 or last:
-                    report(session, name)
+                    # 3. checkpoint and samples
+                    iteration += 1
+                    name = checkpoint.published_name(*place)
+                    stopping = stop.requested
+                    if stopping or _is_due(iteration, total, schedule.save_freq,
+                                           schedule.keep_every * schedule.iterations):
+                        log.sync()
+                        progress.write(f'saved {checkpoints.save(session, name)}')
+                    if _is_due(iteration, total, schedule.sample_freq):
+                        report.write(session, name)
+                except NotFinite as error:
+                    rollbacks.allow(error)
+                    newest = checkpoint.latest(checkpoints.folder)
+                    iteration = _load(session, graph, checkpoints, newest, initialize)
+                    rollbacks.add(iteration, error)
+                    batches.reorder(iteration * n_updates)
+                    batches.seek(session, iteration * n_updates)
+                    log.rewind(iteration)
+                    progress.n, overflows = iteration, Overflows()
+                    continue
 
                 # 4. stop in good order
-                if stop.signum:
-                    raise stop.interruption(f'stopped and saved after iteration {iteration + 1} of '
+                if stopping and iteration < total:
+                    raise stop.interruption(f'stopped and saved after iteration {iteration} of '
                                             f'{total}; the same command goes on')
 
 
-def _run_update(session, update, feed, batches, number):
-    """Run an update and return its terms as floats; unreadable images are replaced."""
+_Place = namedtuple('_Place', 'epoch iteration iterations')
+
+
+def _place(iteration, schedule):
+    """The arguments of `checkpoint.published_name` for a 0-based iteration."""
+    epoch, in_epoch = divmod(iteration, schedule.iterations)
+    return _Place(epoch, in_epoch + 1, schedule.iterations)
+
+
+def _is_due(iteration, total, *intervals):
+    """Whether something is done after so many iterations; an interval of 0 is none."""
+    return iteration == total or any(each and iteration % each == 0 for each in intervals)
+
+
+def _load(session, graph, checkpoints, newest, initialize):
+    """Give all variables the values of a checkpoint or of a new run; return iterations finished."""
+    session.run(tf.global_variables_initializer())
+    if newest:
+        checkpoints.restore(session, newest)
+    elif initialize:
+        initialize(session)
+    return int(session.run(graph.counter))
+
+
+def _show(progress, terms):
+    """Move the progress bar on by an iteration, with the losses and the skipped updates."""
+    progress.update()
+    progress.set_postfix({name: f'{value:.3g}' for name, value in terms.items()
+                          if name.endswith('loss') or (name.endswith('skipped') and value)},
+                         refresh=False)
+
+
+def _run_update(session, update, feed, batches, number, fetches=()):
+    """Run an update; unreadable images are replaced.
+
+    Args:
+        number: of the batch it takes; fetches: tensors to fetch beside.
+
+    Returns:
+        (its terms as floats, the fetched arrays as lists).
+    """
     while True:
         try:
-            values, _ = session.run([update.terms, update.op], feed)
-            return OrderedDict((name, float(value)) for name, value in values.items())
+            values, fetched, _ = session.run([update.terms, fetches, update.op], feed)
+            return (OrderedDict((name, float(value)) for name, value in values.items()),
+                    [array.tolist() for array in fetched])
         except tf.errors.OpError as error:
             batches.recover(session, number, error)
-
-
-class _Overflows:
-    """Tells updates that a loss scale skipped from runs that are lost."""
-
-    MOST_IN_A_ROW = 100
-
-    def __init__(self):
-        self._skipped = {}     # name of a count -> its last value
-        self._in_a_row = {}    # name of a count -> updates in a row that raised it
-
-    def check(self, values, iteration, checkpoint_folder):
-        """Raise RunFailed if terms of an update are not finite, or updates are skipped without end.
-
-        Args:
-            values: name -> float, with the count of skipped updates under mixed precision.
-        """
-        in_a_row = 0
-        for name in (name for name in values if name.endswith('_skipped')):
-            skipped = values[name] > self._skipped.get(name, 0)
-            self._skipped[name] = values[name]
-            in_a_row = self._in_a_row[name] = self._in_a_row.get(name, 0) + 1 if skipped else 0
-        broken = [name for name, value in values.items() if not np.isfinite(value)]
-        if (broken and not in_a_row) or in_a_row > self.MOST_IN_A_ROW:
-            what = f'{", ".join(broken)} not finite' if broken else (
-                f'{in_a_row} updates in a row skipped, as gradients are not finite')
-            raise RunFailed(f'iteration {iteration + 1}: {what}; nothing was saved, the last good '
-                            f'checkpoint is {checkpoint.latest(checkpoint_folder) or "none"}')
-
-
-class _Log:
-    """metrics.jsonl and TensorBoard scalars of a run, going on after iteration `first`."""
-
-    def __init__(self, folder, first):
-        path = os.path.join(folder, METRICS)
-        # What was logged after the checkpoint that the run resumes from is about to happen again.
-        kept = [record for record in read_json_lines(path) if record.get('iteration', 0) <= first]
-        write_text(path, ''.join(json.dumps(record) + '\n' for record in kept))
-        self._stream = open(path, 'a', encoding='utf-8')  # noqa: SIM115  (see close)
-        self._scalars = summary.ScalarWriter(os.path.join(folder, SUMMARIES), first)
-
-    def write(self, iteration, values):
-        append_json_line(self._stream, OrderedDict(iteration=iteration, **values))
-        self._scalars.write({_tag(name): value for name, value in values.items()}, iteration)
-
-    def close(self):
-        self._stream.close()
-        self._scalars.close()
-
-
-def _tag(name):
-    """TensorBoard groups tags by what stands before the slash."""
-    if name.startswith(('d_', 'gp')):
-        return 'D/' + name
-    return 'G/' + name if name.startswith('g_') else 'run/' + name
 
 
 class _SampleGrid:
@@ -303,6 +298,13 @@ class _SampleGrid:
         self._labels = celeba.labels[indices]
         self._images = np.concatenate(list(data.load_images(
             celeba.paths(indices), config.img_size, celeba.crop, 16))) if len(indices) else []
+
+    def _path(self, name):
+        return os.path.join(self._config.folder, SAMPLES, os.path.splitext(name)[0] + '.jpg')
+
+    def is_missing(self, name):
+        """Whether there is no grid of that name yet."""
+        return not os.path.exists(self._path(name))
 
     def write(self, session, name):
         """Write `sample_training/<name>.jpg`: images below each other, as in test sheets."""
@@ -318,8 +320,7 @@ class _SampleGrid:
             # The first result is the reconstruction, result 1 + i edits attribute i.
             sheets.mark(results[1:], np.diagonal(targets[0, 1:]) > 0)
             rows.append(sheets.compose(image, results))
-        path = os.path.join(config.folder, SAMPLES, os.path.splitext(name)[0] + '.jpg')
-        imlib.write(path, imlib.stack_rows(np.array(rows)), quality=95)
+        imlib.write(self._path(name), imlib.stack_rows(np.array(rows)), quality=95)
 
 
 def train(config, clear=False):
@@ -327,6 +328,10 @@ def train(config, clear=False):
 
     Args:
         clear: start over, removing what earlier training left in the folder.
+
+    Raises:
+        UserError: bad input, or another process trains this experiment.
+        RunFailed, Interrupted: see `fit`.
     """
     if not clear:
         _check_resumable(config)
@@ -340,23 +345,22 @@ def train(config, clear=False):
     celeba = data.CelebA(config.dataroot, config.atts, config.split, config.use_cropped_img)
     indices = celeba.part('train')[:config.train_image_num or None]
     schedule = _schedule(config, len(indices), celeba)
-    with tf.Graph().as_default():
+    with FolderLock(config.folder), tf.Graph().as_default():
         batches = data.TrainingBatches(celeba, indices, config.img_size, config.batch_size,
                                        config.seed, config.max_bad_images)
         graph = build(config, batches.batch, device)
         samples = _SampleGrid(config, celeba)
-        newest = checkpoint.latest(os.path.join(config.folder, CHECKPOINTS))
-        if newest and not clear:
+        newest = None if clear else checkpoint.latest(os.path.join(config.folder, CHECKPOINTS))
+        if newest:
             checkpoint.check_fits(newest, tf.global_variables())
         initialize = _initializer(config) if config.init_checkpoint else None
         _print_banner(config, device, celeba, len(indices), schedule)
         if clear:
             # Test sheets stay: they are test.py's.
             remove_training(config.folder,
-                            ('setting.txt', CHECKPOINTS, SUMMARIES, METRICS, SAMPLES))
+                            ('setting.txt', CHECKPOINTS, SUMMARIES, METRICS, ROLLBACKS, SAMPLES))
         config.save(config.folder)
-        fit(config.folder, graph, batches, schedule, samples.write, open_session,
-            initialize)
+        fit(config.folder, graph, batches, schedule, samples, open_session, newest, initialize)
     bad = len(batches.stream.bad)
     if bad:
         print(f'{bad} unreadable images were replaced by others')
@@ -417,7 +421,8 @@ def _schedule(config, images, celeba):
                         f'there are {images} to train on ({celeba.split})')
     return Schedule(config.epoch, iterations, functools.partial(learning_rate, config),
                     config.save_freq or iterations, config.sample_freq or iterations,
-                    config.num_ckpt)
+                    config.num_ckpt, config.keep_every, config.time_limit, config.on_nan,
+                    config.log_images)
 
 
 def _check_resumable(config):

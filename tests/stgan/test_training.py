@@ -1,13 +1,11 @@
-"""The training graph and the loop: separation, repeatability, resuming, failing."""
+"""The training graph and the loop: separation, repeatability, failing."""
 
 import dataclasses
-import os
-import signal
 
 import numpy as np
 import pytest
 
-from pylib import CommandError, RunFailed, read_json_lines
+from pylib import RunFailed, read_json_lines
 from stgan import data, training
 from stgan.config import RunConfig
 from tflib import checkpoint, tf, utils
@@ -27,13 +25,6 @@ def built(config):
     batches = data.TrainingBatches(celeba, celeba.part('train'), config.img_size,
                                    config.batch_size, config.seed)
     return training.build(config, batches.batch), batches
-
-
-def all_values(folder):
-    """Every variable of the newest checkpoint."""
-    path = checkpoint.latest(os.path.join(folder, 'checkpoints'))
-    reader = tf.train.NewCheckpointReader(path)
-    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
 
 
 def assert_equal(left, right):
@@ -119,61 +110,6 @@ def test_initial_weights_depend_on_seed_and_name_only(toy_data):
     assert (initial(1)['D/Conv/weights'] != first['D/Conv/weights']).any()
     gates = [first[f'Gstu/Conv{suffix}/weights'] for suffix in ('', '_1')]
     assert (gates[0] != gates[1]).any()
-
-
-@pytest.fixture(scope='module')
-def uninterrupted(tmp_path_factory, toy_data):
-    """A folder trained for two epochs in one go, and its values."""
-    folder = tmp_path_factory.mktemp('whole')
-    previous = os.getcwd()
-    os.chdir(str(folder))
-    try:
-        training.train(config_for(toy_data))
-    finally:
-        os.chdir(previous)
-    return folder / 'output' / 'run'
-
-
-@pytest.mark.parametrize('stop_after', [1, 4, 5])    # mid-epoch, an epoch's end, one later
-def test_bitwise_resume(tmp_path, monkeypatch, toy_data, uninterrupted, stop_after):
-    """Promise 1, with promise 4's way of stopping."""
-    monkeypatch.chdir(tmp_path)
-    config = config_for(toy_data)
-    run_update, calls = training._run_update, []
-
-    def interrupted(*arguments):
-        calls.append(1)
-        if len(calls) == (config.n_d + 1) * stop_after:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return run_update(*arguments)
-    monkeypatch.setattr(training, '_run_update', interrupted)
-    with pytest.raises(CommandError) as stopped:
-        training.train(config)
-    assert stopped.value.exit_status == 143
-    assert f'after iteration {stop_after} of' in str(stopped.value)
-    training.train(config)
-    folder = tmp_path / 'output' / 'run'
-    assert_equal(all_values(str(folder)), all_values(str(uninterrupted)))
-
-    def log(path):
-        return [dict(record, seconds=0) for record in read_json_lines(str(path / 'metrics.jsonl'))]
-    assert log(folder) == log(uninterrupted)
-    assert [record['iteration'] for record in log(folder)] == list(range(1, 9))
-    name = 'Epoch_(1)_(4of4).jpg'
-    assert ((folder / 'sample_training' / name).read_bytes()
-            == (uninterrupted / 'sample_training' / name).read_bytes())
-
-
-def test_resume_elsewhere_in_the_data_differs(tmp_path, monkeypatch, toy_data, uninterrupted):
-    """The negative control of bitwise resume."""
-    monkeypatch.chdir(tmp_path)
-    training.train(config_for(toy_data, epoch=1))
-    seek = data.TrainingBatches.seek
-    monkeypatch.setattr(data.TrainingBatches, 'seek',
-                        lambda batches, session, number: seek(batches, session, 0))
-    training.train(config_for(toy_data))
-    seen, wanted = (all_values(str(f)) for f in (tmp_path / 'output' / 'run', uninterrupted))
-    assert (seen['Genc/Conv/weights'] != wanted['Genc/Conv/weights']).any()
 
 
 def snapshot(folder):

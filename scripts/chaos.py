@@ -1,0 +1,233 @@
+"""Train a small STGAN on toy data while killing it, and compare it with a run left alone.
+
+Each round starts the training command and ends it with SIGKILL or SIGTERM: while it starts, between
+two iterations, or while it saves. Now and then the newest checkpoint is damaged before the next
+round. The last run is left alone until its end. Then weights, optimizer state and log must equal
+those of the undisturbed run bit for bit, and every image must have been used exactly once a pass.
+
+Example: `python scripts/chaos.py --folder chaos`; `--rounds 5` for a short one.
+"""
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import numpy as np
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, ROOT)
+
+from pylib import (  # noqa: E402
+    UNFINISHED,
+    ArgumentParser,
+    RunFailed,
+    UserError,
+    read_json_lines,
+    run_command,
+    write_json,
+)
+from stgan.data import CelebA  # noqa: E402
+from tflib import checkpoint, tf  # noqa: E402
+
+# Two layers each way and two attributes: quick to build, with all parts of a training.
+SMALL = ('--img_size 32 --enc_layers 2 --dec_layers 2 --stu_layers 1 --dis_layers 2 '
+         '--shortcut_layers 1 --inject_layers 1 --stu_inject_layers 1 --enc_dim 2 --dec_dim 2 '
+         '--stu_dim 2 --dis_dim 2 --dis_fc_dim 4 --batch_size 4 --n_d 2 --n_sample 1 '
+         '--atts Male Young --lr 0.001 --device cpu --threads 2')
+IMAGES, ITERATIONS_AN_EPOCH, ITERATIONS_A_ROUND = 60, 4, 4
+CALM, DISTURBED = 'undisturbed', 'disturbed'
+MOMENTS = ('start', 'iteration', 'save', 'save')
+DAMAGES = ('cut data', 'cut index', 'zero data', 'zero index', 'remove data', 'remove index',
+           'cut state file', 'remove state file')
+PATIENCE = 600    # seconds after which a training hangs
+
+
+class Chaos:
+    """An undisturbed and a disturbed run of one training, in a folder.
+
+    Attributes:
+        counts: what happened, how often.
+    """
+
+    def __init__(self, folder, rounds, seed):
+        self.counts = Counter()
+        self._folder, self._random = folder, random.Random(seed)
+        # Room for all rounds to get ahead, and always more than a pass.
+        self._epochs = max(2, rounds * ITERATIONS_A_ROUND // ITERATIONS_AN_EPOCH)
+        self._checkpoints = os.path.join(self.run_folder(DISTURBED), 'checkpoints')
+
+    def run_folder(self, name):
+        """The experiment folder of a run."""
+        return os.path.join(self._folder, 'output', name)
+
+    def start(self, name):
+        """Start the training command; return its process, whose output goes to `<name>.log`."""
+        command = [sys.executable, os.path.join(ROOT, 'train.py'), '--experiment_name', name,
+                   '--dataroot', 'data', *SMALL.split(), '--epoch', str(self._epochs),
+                   '--save_freq', '2', '--log_images']
+        with open(self._log(name), 'ab') as log:
+            return subprocess.Popen(command, cwd=self._folder, stdout=log, stderr=log)
+
+    def _log(self, name):
+        return os.path.join(self._folder, name + '.log')
+
+    def finish(self, name):
+        """Run the training to its end."""
+        status = self._end(self.start(name), name)
+        if status != 0:
+            raise RunFailed(f'{self._log(name)}: ended with {status} although left alone')
+
+    def _end(self, process, name):
+        """Exit status of a process, for whose end it waits."""
+        try:
+            return process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise RunFailed(f'{self._log(name)}: hangs') from None
+
+    def disturb(self):
+        """One round: start the training, end it at some moment, perhaps damage its checkpoint."""
+        how = self._random.choice((signal.SIGKILL, signal.SIGTERM))
+        moment = self._random.choice(MOMENTS)
+        process = self.start(DISTURBED)
+        self._wait_for(moment, process)
+        process.send_signal(how)    # nothing happens to a process that has ended
+        status = self._end(process, DISTURBED)
+        # Negative: ended by the signal itself; before the first iteration there is no handler.
+        if status not in (0, -how, 128 + how):
+            raise RunFailed(f'{self._log(DISTURBED)}: ended with {status} on {how.name} '
+                            f'({moment})')
+        self.counts[f'{how.name} at {moment}' if status else 'ended before'] += 1
+        self.counts['saves cut short'] += self._is_saving()
+        if self._random.randrange(3) == 0:
+            self._damage()
+
+    def _wait_for(self, moment, process):
+        """Return at a random time of the given kind, or when the process has ended."""
+        began = time.monotonic()
+        aim = self._iterations() + self._random.randint(1, 2 * ITERATIONS_A_ROUND)
+        if moment == 'start':
+            time.sleep(self._random.uniform(0, 8))
+            return
+        while process.poll() is None and time.monotonic() - began < PATIENCE and (
+                self._iterations() < aim or (moment == 'save' and not self._is_saving())):
+            time.sleep(.0005)
+        time.sleep(self._random.uniform(0, .01 if moment == 'save' else .1))
+
+    def _iterations(self):
+        records = read_json_lines(os.path.join(self.run_folder(DISTURBED), 'metrics.jsonl'))
+        return records[-1]['iteration'] if records else 0
+
+    def _is_saving(self):
+        return os.path.isdir(self._checkpoints) and any(
+            name.startswith(UNFINISHED) for name in os.listdir(self._checkpoints))
+
+    def _damage(self):
+        """Damage the newest checkpoint, or the state file, if another one can stand in."""
+        paths = [os.path.join(self._checkpoints, name[:-len('.index')])
+                 for name in (os.listdir(self._checkpoints)
+                              if os.path.isdir(self._checkpoints) else ())
+                 if name.endswith('.index')]
+        if sum(checkpoint.damage(path) is None for path in paths) < 2:
+            return
+        how, _, what = self._random.choice(DAMAGES).partition(' ')
+        files = {'data': '.data-00000-of-00001', 'index': '.index'}
+        path = (checkpoint.latest(self._checkpoints) + files[what] if what in files
+                else os.path.join(self._checkpoints, checkpoint.STATE))
+        damage(path, how, self._random)
+        self.counts[f'damage: {how} {what}'] += 1
+
+    def fallbacks(self):
+        """How often the disturbed run skipped a damaged checkpoint."""
+        with open(self._log(DISTURBED), encoding='utf-8') as stream:
+            return len(re.findall('damaged checkpoint.*taking the one before', stream.read()))
+
+
+def damage(path, how, generator):
+    """Cut a file short at a random place ('cut'), fill it with zeros ('zero') or 'remove' it."""
+    if how == 'remove':
+        os.unlink(path)
+    elif os.path.exists(path):
+        size = os.path.getsize(path)
+        with open(path, 'r+b') as stream:
+            if how == 'zero':
+                stream.write(bytes(size))
+            else:
+                stream.truncate(generator.randrange(size))
+
+
+def require_equal(folder, other):
+    """Raise RunFailed unless two runs have equal variables, in every bit, and equal logs."""
+    left, right = (tf.train.NewCheckpointReader(checkpoint.latest(os.path.join(f, 'checkpoints')))
+                   for f in (folder, other))
+    names = sorted(left.get_variable_to_shape_map())
+    if names != sorted(right.get_variable_to_shape_map()):
+        raise RunFailed(f'{folder} and {other}: have different variables')
+    different = [name for name in names if not np.array_equal(left.get_tensor(name),
+                                                              right.get_tensor(name))]
+    if different:
+        raise RunFailed(f'{folder} and {other}: {len(different)} of {len(names)} variables differ '
+                        f'({different[0]}, ...)')
+    logs = [[dict(record, seconds=0) for record in
+             read_json_lines(os.path.join(f, 'metrics.jsonl'))] for f in (folder, other)]
+    if logs[0] != logs[1]:
+        raise RunFailed(f'{folder} and {other}: metrics.jsonl differs')
+    return len(names)
+
+
+def require_once_a_pass(folder, images):
+    """Raise RunFailed unless a run used each of `images` exactly once in every pass.
+
+    Args:
+        images: list positions from 1, those that are trained on.
+
+    Returns:
+        The number of whole passes.
+    """
+    used = [image for record in read_json_lines(os.path.join(folder, 'metrics.jsonl'))
+            for batch in record['images'] for image in batch]
+    for start in range(0, len(used), len(images)):
+        in_pass = used[start:start + len(images)]
+        if len(set(in_pass)) < len(in_pass) or not set(in_pass) <= set(images):
+            raise RunFailed(f'{folder}: an image was used twice in pass {start // len(images)}')
+    return len(used) // len(images)
+
+
+def main():
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument('--folder', default='chaos', help='new folder for data, runs and logs')
+    parser.add_argument('--rounds', type=int, default=50, help='how often to end the training')
+    parser.add_argument('--seed', type=int, default=0, help='of what happens when')
+    args = parser.parse_args()
+    if args.rounds < 1:
+        parser.error(f'--rounds {args.rounds}: expected at least 1')
+    if os.path.exists(args.folder):
+        raise UserError(f'--folder {args.folder}: exists; remove it or name another')
+    began = time.monotonic()
+    data = os.path.join(args.folder, 'data')
+    subprocess.run([sys.executable, os.path.join(ROOT, 'scripts', 'make_toy_celeba.py'), data,
+                    '--images', str(IMAGES)], check=True, stdout=subprocess.DEVNULL,
+                   stderr=subprocess.DEVNULL)
+    chaos = Chaos(args.folder, args.rounds, args.seed)
+    chaos.finish(CALM)
+    for number in range(args.rounds):
+        chaos.disturb()
+        print(f'round {number + 1} of {args.rounds}', flush=True)
+    chaos.finish(DISTURBED)
+    calm, disturbed = chaos.run_folder(CALM), chaos.run_folder(DISTURBED)
+    variables = require_equal(disturbed, calm)
+    passes = require_once_a_pass(disturbed, CelebA(data).part('train') + 1)
+    report = dict(sorted(chaos.counts.items()), fallbacks=chaos.fallbacks(), passes=passes,
+                  equal_variables=variables, minutes=round((time.monotonic() - began) / 60, 1))
+    write_json(os.path.join(args.folder, 'report.json'), report)
+    for name, value in report.items():
+        print(f'{name:28}{value}')
+
+
+if __name__ == '__main__':
+    run_command(main)

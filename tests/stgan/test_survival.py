@@ -1,0 +1,294 @@
+"""Runs that survive: resuming, rolling back, stopping, broken disks."""
+
+import dataclasses
+import os
+import resource
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from pylib import FolderLock, Interrupted, NotFinite, RunFailed, UserError, read_json_lines
+from scripts import chaos
+from stgan import data, training
+from stgan.config import RunConfig
+from stgan.supervision import Rollbacks
+from tflib import checkpoint, tf
+
+# Two layers each way: quick to build, with all parts of a training. Four iterations an epoch.
+CONFIG = RunConfig(img_size=32, enc_layers=2, dec_layers=2, stu_layers=1, dis_layers=2,
+                   shortcut_layers=1, inject_layers=1, stu_inject_layers=1, enc_dim=2, dec_dim=2,
+                   stu_dim=2, dis_dim=2, dis_fc_dim=4, atts=('Male', 'Young'), batch_size=4, n_d=2,
+                   epoch=2, lr=.002, n_sample=1, device='cpu', threads=2, experiment_name='run',
+                   save_freq=2, log_images=True)
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch, toy_data):
+    monkeypatch.chdir(tmp_path)
+    return dataclasses.replace(CONFIG, dataroot=str(toy_data))
+
+
+@pytest.fixture(scope='module')
+def uninterrupted(tmp_path_factory, toy_data):
+    """Function from options to the folder of a run that nobody disturbed."""
+    folders = {}
+
+    def folder(**changes):
+        key = tuple(changes.items())
+        if key not in folders:
+            path, previous = tmp_path_factory.mktemp('whole'), os.getcwd()
+            os.chdir(str(path))
+            try:
+                training.train(dataclasses.replace(CONFIG, dataroot=str(toy_data), **changes))
+            finally:
+                os.chdir(previous)
+            folders[key] = str(path / 'output' / 'run')
+        return folders[key]
+    return folder
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing of the run is tidied up by its own code."""
+
+
+def on_update(monkeypatch, number, act):
+    """Call `act(values)` after update `number` (from 1) of the runs in this test, once."""
+    run_update, calls = training._run_update, []
+
+    def update(*arguments):
+        values, images = run_update(*arguments)
+        calls.append(1)
+        return (act(values) or values if len(calls) == number else values), images
+    monkeypatch.setattr(training, '_run_update', update)
+
+
+def kill(values):
+    raise Killed
+
+
+def terminate(values):
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def grids(folder):
+    samples = os.path.join(folder, 'sample_training')
+    return {name: open(os.path.join(samples, name), 'rb').read() for name in os.listdir(samples)}
+
+
+def require_equal(folder, other):
+    """Weights, optimizer state, loss scales, counter, log, sample grids: no tolerance."""
+    assert chaos.require_equal(str(folder), str(other)) > 20
+    assert grids(str(folder)) == grids(str(other))
+
+
+@pytest.mark.parametrize('update, act', [
+    (3, terminate), (12, terminate), (15, terminate), (4, terminate), (5, kill)],
+    ids=['within an epoch', 'epoch end', 'one later', 'between D updates', 'between D and G'])
+def test_bitwise_resume(config, monkeypatch, uninterrupted, update, act):
+    """Promise 1. Updates 3k are those of G, iterations 4k the ends of epochs."""
+    on_update(monkeypatch, update, act)
+    with pytest.raises(Interrupted if act == terminate else Killed) as stopped:
+        training.train(config)
+    if act == terminate:
+        assert stopped.value.exit_status == 143
+        assert f'after iteration {-(-update // 3)} of 8' in str(stopped.value)
+    training.train(config)
+    require_equal(config.folder, uninterrupted())
+
+
+def test_resume_elsewhere_in_the_data_differs(config, monkeypatch, uninterrupted):
+    """The negative control of bitwise resume."""
+    training.train(dataclasses.replace(config, epoch=1))
+    seek = data.TrainingBatches.seek
+    monkeypatch.setattr(data.TrainingBatches, 'seek',
+                        lambda batches, session, number: seek(batches, session, 0))
+    training.train(config)
+    with pytest.raises(RunFailed, match='variables differ'):
+        chaos.require_equal(config.folder, uninterrupted())
+
+
+@pytest.mark.skipif(tf.__version__.startswith('1.'), reason='no 16 bits on the CPU')
+def test_mixed_precision_resumes_exactly(config, monkeypatch, uninterrupted):
+    config = dataclasses.replace(config, precision='mixed', loss_scale=2. ** 20)
+    on_update(monkeypatch, 10, kill)
+    with pytest.raises(Killed):
+        training.train(config)
+    training.train(config)
+    require_equal(config.folder, uninterrupted(precision='mixed', loss_scale=2. ** 20))
+    assert 'd_loss_scale' in read_json_lines(os.path.join(config.folder, 'metrics.jsonl'))[-1]
+
+
+def test_a_report_lost_between_checkpoint_and_sample_is_made_up_for(
+        config, monkeypatch, uninterrupted):
+    write = training._SampleGrid.write
+    monkeypatch.setattr(training._SampleGrid, 'write', lambda *arguments: kill(None))
+    with pytest.raises(Killed):
+        training.train(config)
+    monkeypatch.setattr(training._SampleGrid, 'write', write)
+    training.train(config)
+    require_equal(config.folder, uninterrupted())
+
+
+def test_every_image_is_used_once_a_pass(uninterrupted, toy_data):
+    """Promise 2, by what the graph says it used; scripts/chaos.py does it across kills."""
+    images = data.CelebA(str(toy_data)).part('train') + 1
+    assert chaos.require_once_a_pass(uninterrupted(), images) == 1
+    with pytest.raises(RunFailed, match='an image was used twice in pass 0'):
+        chaos.require_once_a_pass(uninterrupted(), images[1:])
+
+
+def test_resuming_reads_no_image_twice(toy_data):
+    """O(1): a place in the stream costs two permutations, wherever it is."""
+    stream = data.SampleStream(1000, seed=0)
+    began = time.perf_counter()
+    stream.samples(10 ** 12, 32)
+    assert time.perf_counter() - began < 1
+    assert stream._permutation.cache_info().misses <= 2
+
+
+def test_another_order_is_still_once_a_pass():
+    stream, other = data.SampleStream(50, seed=0), data.SampleStream(50, seed=0)
+    other.reorder(70)
+    seen, changed = (each.samples(0, 150) for each in (stream, other))
+    np.testing.assert_array_equal(seen[:70], changed[:70])
+    assert (seen[70:100] != changed[70:100]).any() and (seen[100:] != changed[100:]).any()
+    for start in (0, 50, 100):
+        assert sorted(changed[start:start + 50]) == list(range(50))
+
+
+def infinite(values):
+    return dict(values, d_loss=float('inf'))
+
+
+def test_rollback_takes_another_order_and_resumes_exactly(config, monkeypatch, capfd, toy_data):
+    config, run_update = dataclasses.replace(config, on_nan='rollback'), training._run_update
+    on_update(monkeypatch, 13, infinite)    # D in iteration 5; saved were 2 and 4
+    training.train(config)
+    err = capfd.readouterr().err
+    assert 'warning: iteration 5: d_loss not finite' in err and 'Epoch_(0)_(4of4).ckpt' in err
+    assert 'rollback 1 of 3' in err
+    assert Rollbacks(config.folder, 'stop').iterations == [4]
+    log = read_json_lines(os.path.join(config.folder, 'metrics.jsonl'))
+    assert [record['iteration'] for record in log] == list(range(1, 9))
+    images = data.CelebA(str(toy_data)).part('train') + 1
+    assert chaos.require_once_a_pass(config.folder, images) == 1
+    # The same again, and killed after the rollback.
+    again = dataclasses.replace(config, experiment_name='again')
+    monkeypatch.setattr(training, '_run_update', run_update)
+    on_update(monkeypatch, 13, infinite)
+    on_update(monkeypatch, 20, kill)
+    with pytest.raises(Killed):
+        training.train(again)
+    training.train(again)
+    require_equal(again.folder, config.folder)
+
+
+def test_three_rollbacks_at_most(tmp_path, capfd):
+    rollbacks, error = Rollbacks(str(tmp_path), 'rollback'), NotFinite('iteration 5: gp not finite')
+    for number in range(3):
+        rollbacks.allow(error)
+        rollbacks.add(number, error)
+    with pytest.raises(NotFinite, match='gp not finite; stopped after 3 rollbacks'):
+        Rollbacks(str(tmp_path), 'rollback').allow(error)
+    with pytest.raises(NotFinite, match='--on_nan rollback goes on'):
+        Rollbacks(str(tmp_path), 'stop').allow(error)
+    for text in ('{"rollbacks": [{}]}', '{"rollbacks": 3}', '{}'):
+        (tmp_path / 'rollbacks.json').write_text(text)
+        with pytest.raises(UserError, match='rollbacks.json: damaged'):
+            Rollbacks(str(tmp_path), 'stop')
+
+
+def test_time_limit_and_checkpoints_for_good(config, uninterrupted):
+    """Clock jumps do not count: the limit and the log use the monotonic clock."""
+    with pytest.raises(Interrupted, match='time limit: stopped and saved after iteration 1 of 8') \
+            as stopped:
+        training.train(dataclasses.replace(config, time_limit=1e-6))
+    assert stopped.value.exit_status == 143
+    training.train(dataclasses.replace(config, keep_every=1, save_freq=1))
+    require_equal(config.folder, uninterrupted())
+    names = sorted(name for name in os.listdir(os.path.join(config.folder, 'checkpoints'))
+                   if name.endswith('.index'))
+    assert names == [f'Epoch_({epoch})_({iteration}of4).ckpt.index'
+                     for epoch, iteration in ((0, 4), (1, 2), (1, 3), (1, 4))]
+
+
+def test_clock_jumps_do_not_matter(config, monkeypatch, uninterrupted):
+    """Times of day go backwards by a year with every look at the clock."""
+    now = [2e9]
+
+    def jumping():
+        now[0] -= 3e7
+        return now[0]
+    monkeypatch.setattr(time, 'time', jumping)
+    on_update(monkeypatch, 10, kill)
+    with pytest.raises(Killed):
+        training.train(config)
+    folder = os.path.join(config.folder, 'checkpoints')
+    for age, name in enumerate(sorted(os.listdir(folder))):    # newer files look older
+        os.utime(os.path.join(folder, name), (1e9 - 1e6 * age, 1e9 - 1e6 * age))
+    os.unlink(os.path.join(folder, 'checkpoint'))
+    assert checkpoint.latest(folder).endswith('Epoch_(0)_(2of4).ckpt')
+    training.train(config)
+    require_equal(config.folder, uninterrupted())
+    assert all(record['seconds'] >= 0 for record in
+               read_json_lines(os.path.join(config.folder, 'metrics.jsonl')))
+
+
+def test_a_vanished_data_folder_is_named(config, monkeypatch, tmp_path, toy_data):
+    os.symlink(str(toy_data), str(tmp_path / 'data'))
+    on_update(monkeypatch, 8, lambda values: os.unlink(str(tmp_path / 'data')))
+    monkeypatch.setattr(data.tf.data.Dataset, 'prefetch', lambda dataset, count: dataset)
+    with pytest.raises(RunFailed, match='img_align_celeba: the image folder is gone'):
+        training.train(dataclasses.replace(config, dataroot=str(tmp_path / 'data'), epoch=50))
+    assert checkpoint.latest(os.path.join(config.folder, 'checkpoints'))
+
+
+def test_two_trainings_do_not_share_a_folder(config):
+    owner = f'{config.folder}: in use by process {os.getpid()} on '
+    with FolderLock(config.folder), pytest.raises(UserError, match=owner):
+        training.train(config)
+    assert not os.path.exists(config.folder)    # made for the lock, and nothing was written
+
+
+def limit_files(size):
+    """Let this process write files up to so many bytes: a disk that is full, without a disk."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
+@pytest.fixture
+def small_files():
+    """`limit_files`, until the test ends."""
+    yield limit_files
+    limit_files(resource.RLIM_INFINITY)
+
+
+def snapshot(folder):
+    return {name: open(os.path.join(folder, name), 'rb').read() for name in os.listdir(folder)}
+
+
+def test_a_full_disk_keeps_the_old_checkpoint(config, monkeypatch, small_files, uninterrupted):
+    """The save after iteration 4 fails; with space again the same command goes on."""
+    folder, before = os.path.join(config.folder, 'checkpoints'), {}
+
+    def fill(values):
+        before.update(snapshot(folder))
+        small_files(8000)
+    on_update(monkeypatch, 10, fill)
+    with pytest.raises(RunFailed) as failed:
+        training.train(config)
+    small_files(resource.RLIM_INFINITY)
+    assert failed.value.exit_status == 1
+    message = str(failed.value)
+    assert 'Epoch_(0)_(4of4).ckpt: could not be saved (' in message and 'File too large' in message
+    assert message.endswith('goes on from output/run/checkpoints/Epoch_(0)_(2of4).ckpt')
+    assert snapshot(folder) == before
+    training.train(config)
+    require_equal(config.folder, uninterrupted())
+
+
+def test_a_log_that_cannot_be_written_is_named(config, monkeypatch, small_files):
+    on_update(monkeypatch, 10, lambda values: small_files(500))
+    with pytest.raises(RunFailed, match='run/metrics.jsonl: could not be written .File too large'):
+        training.train(config)
