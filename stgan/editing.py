@@ -7,7 +7,7 @@ import numpy as np
 from tqdm import tqdm
 
 import imlib
-from pylib import UserError
+from pylib import FolderLock, StopRequest, UserError, remove_unfinished
 from stgan import attributes, data, models, sheets
 from stgan.config import load_config
 from tflib import checkpoint, tf, utils
@@ -121,38 +121,61 @@ def test_images(config, options):
 def test(options, config, plan):
     """Edit test images and write one sheet per image into the experiment folder.
 
+    Sheets that an equal test has left are not made again, so an interrupted one goes on.
+
     Args:
         options: the `TestConfig`; config: the experiment's `RunConfig`; plan: a `sheets.Plan`.
+
+    Raises:
+        Interrupted: after SIGINT or SIGTERM, when a batch is finished.
     """
     utils.select_gpus(options.gpu)
     celeba, indices = test_images(config, options)
-    paths, labels = celeba.paths(indices), celeba.labels[indices]
-    names = [f'{index + 1:06d}{plan.suffix}.png' for index in indices]
-    folder, size = os.path.join(options.folder, plan.folder), options.batch_size
-    with Editor(options.folder, options.device, options.precision, options.threads) as editor:
-        print(f'{len(indices)} images, {len(plan.columns)} results each, by {editor.checkpoint}',
+    celeba.paths(indices)    # all of them are there
+    folder = os.path.join(options.folder, plan.folder)
+    labels = OrderedDict((f'{index + 1:06d}{plan.suffix}.png',
+                          (celeba.names[index], celeba.labels[index])) for index in indices)
+    with FolderLock(folder), Editor(options.folder, options.device, options.precision,
+                                    options.threads) as editor:
+        remove_unfinished(folder)
+        description = folder, _sheet_settings(plan, editor, options, celeba), plan.columns, labels
+        done = set() if options.clear else sheets.finished(*description)
+        print(f'{len(indices)} images, {len(plan.columns)} results each, by {editor.checkpoint}'
+              + (f'; {len(done)} are there already, --clear makes them anew' if done else ''),
               flush=True)
-        batches = data.load_images(paths, config.img_size, celeba.crop, size)
-        progress = tqdm(batches, total=-(-len(paths) // size), unit='batch', dynamic_ncols=True)
-        for number, images in enumerate(progress):
-            batch = slice(number * size, number * size + len(images))
-            results = editor.edit_batch(images, plan.targets(labels[batch]),
-                                        attributes.signed(labels[batch], config.thres_int))
-            if not number:
-                # Only now: nothing is written before the first images were good.
-                sheets.write_description(
-                    folder, _sheet_settings(plan, editor), plan.columns, OrderedDict(
-                        (name, (celeba.names[index], row))
-                        for name, index, row in zip(names, indices, labels)))
-            for name, image, edits in zip(names[batch], images, results):
-                imlib.write(os.path.join(folder, name), sheets.compose(image, edits))
+        todo = [(name, index) for name, index in zip(labels, indices) if name not in done]
+        if todo:
+            _make_sheets(options, plan, editor, celeba, todo, description)
     print(f'wrote {folder}')
 
 
-def _sheet_settings(plan, editor):
+def _make_sheets(options, plan, editor, celeba, todo, description):
+    """Make the sheets of `todo`, a list of (sheet name, list position from 0)."""
+    size, thres_int, folder = options.batch_size, editor.config.thres_int, description[0]
+    batches = data.load_images(celeba.paths([index for _, index in todo]), editor.config.img_size,
+                               celeba.crop, size)
+    progress = tqdm(batches, total=-(-len(todo) // size), unit='batch', dynamic_ncols=True)
+    with StopRequest() as stop:
+        for number, images in enumerate(progress):
+            if stop.requested:
+                raise stop.interruption(f'stopped with {len(todo) - number * size} sheets to go; '
+                                        'the same command goes on')
+            batch = todo[number * size:number * size + len(images)]
+            labels = celeba.labels[[index for _, index in batch]]
+            results = editor.edit_batch(images, plan.targets(labels),
+                                        attributes.signed(labels, thres_int))
+            if not number:
+                # Only now: nothing is written before the first images were good.
+                sheets.write_description(*description)
+            for (name, _), image, edits in zip(batch, images, results):
+                imlib.write(os.path.join(folder, name), sheets.compose(image, edits))
+
+
+def _sheet_settings(plan, editor, options, celeba):
     """What tells sheets that belong together from others; see `sheets.write_description`."""
     config = editor.config
     return OrderedDict(
         mode=plan.mode, img_size=config.img_size, attributes=list(config.atts),
         thres_int=config.thres_int, checkpoint=os.path.basename(editor.checkpoint),
-        weights=checkpoint.fingerprint(editor.checkpoint))
+        weights=checkpoint.fingerprint(editor.checkpoint), precision=options.precision,
+        images=os.path.abspath(celeba.folder))

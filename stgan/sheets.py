@@ -158,28 +158,57 @@ class SheetFolder:
                         '`test.py --test_int 2` writes (sample_testing)')
 
 
+def finished(folder, settings, columns, labels):
+    """Return the set of the names in `labels` whose sheets are there already.
+
+    Args: as in `write_description`.
+    """
+    listed = _listed_of_equal_settings(folder, settings, columns)
+    return {name for name, (image, values) in labels.items()
+            if name in listed and listed[name][0] == image
+            and np.array_equal(listed[name][1], values)
+            and os.path.exists(os.path.join(folder, name))}
+
+
 def write_description(folder, settings, columns, labels):
     """Write `sheet.json` and `labels.csv` of sheets that are about to be written.
 
-    Sheets that are there already stay listed if they were made with equal settings.
+    Sheets that are there already stay listed if they were made with equal settings. Others of the
+    names in `labels` are removed, as nothing would tell them from the new ones.
 
     Args:
         settings: dict: img_size, attributes and what else tells one run's sheets from another's.
         labels: as in `SheetFolder`.
     """
-    description = dict(settings, columns=[column._asdict() for column in columns])
-    if os.path.exists(os.path.join(folder, DESCRIPTION)) and (
-            read_json(os.path.join(folder, DESCRIPTION)) == description):
-        labels = OrderedDict(list(_read_labels(folder, settings['attributes']).items())
-                             + list(labels.items()))
+    listed = _listed_of_equal_settings(folder, settings, columns)
+    passing = set(labels).difference(finished(folder, settings, columns, labels))
+    # The description is the first to go and the last to come: it vouches for all the others.
+    for name in sorted(passing | (set() if listed else {DESCRIPTION}), reverse=True):
+        if os.path.exists(os.path.join(folder, name)):
+            os.unlink(os.path.join(folder, name))
+    labels = OrderedDict(list(listed.items()) + list(labels.items()))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator='\n')
     writer.writerow(['sheet', 'image'] + list(settings['attributes']))
     for sheet in sorted(labels):
         image, values = labels[sheet]
         writer.writerow([sheet, image] + list(values))
-    write_json(os.path.join(folder, DESCRIPTION), description)
     write_text(os.path.join(folder, LABELS), text.getvalue())
+    write_json(os.path.join(folder, DESCRIPTION), _description(settings, columns))
+
+
+def _description(settings, columns):
+    return dict(settings, columns=[column._asdict() for column in columns])
+
+
+def _listed_of_equal_settings(folder, settings, columns):
+    """The folder's labels if its sheets were made with equal settings, else none."""
+    try:
+        if read_json(os.path.join(folder, DESCRIPTION)) == _description(settings, columns):
+            return _read_labels(folder, settings['attributes'])
+    except UserError:
+        pass    # missing or damaged: the sheets are made anew
+    return OrderedDict()
 
 
 def _read_labels(folder, atts):

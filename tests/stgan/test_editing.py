@@ -1,5 +1,8 @@
 """Editing: published folders, checkpoints of the other TensorFlow, and the Editor's contract."""
 
+import os
+import signal
+
 import numpy as np
 import pytest
 
@@ -92,3 +95,53 @@ def test_repeated_images_are_edited_once(run, workspace):
     assert sorted(path.name for path in folder.glob('*.png')) == ['000001.png', '000002.png']
     rows = (folder / 'labels.csv').read_text().splitlines()
     assert [row.split(',')[1] for row in rows[1:]] == ['000001.jpg', '000002.jpg']
+
+
+TEST = ['test.py', '--experiment_name', 'toy', '--batch_size', '1']
+
+
+def sheet_times(folder):
+    return {path.name: path.stat().st_mtime_ns for path in folder.glob('*.png')}
+
+
+def test_an_interrupted_test_goes_on(run, workspace, monkeypatch):
+    """Promise 7 of docs/reliability.md: what is there is whole, and is not made again."""
+    write, folder = imlib.write, workspace / 'output' / 'toy' / 'sample_testing'
+
+    def interrupted(path, image, **options):
+        write(path, image, **options)
+        if path.endswith('57.png'):
+            os.kill(os.getpid(), signal.SIGTERM)
+    monkeypatch.setattr(imlib, 'write', interrupted)
+    done = run(*TEST)
+    assert done.status == 143
+    assert 'SIGTERM: stopped with 3 sheets to go; the same command goes on' in done.err
+    monkeypatch.setattr(imlib, 'write', write)
+    before = sheet_times(folder)
+    assert sorted(before) == ['000055.png', '000056.png', '000057.png']
+    (folder / '.writing-1-000058.png').write_text('half')    # of a process that was killed
+    done = run(*TEST)
+    assert done.status == 0 and '6 images, 14 results each' in done.out
+    assert '3 are there already' in done.out
+    after = sheet_times(folder)
+    assert len(after) == 6 and {name: after[name] for name in before} == before
+    assert sorted(path.name for path in folder.iterdir()) == [
+        *sorted(after), 'labels.csv', 'sheet.json']
+    done = run(*TEST)
+    assert done.status == 0 and '6 are there already' in done.out and sheet_times(folder) == after
+    assert run(*TEST, '--img', 55, '--clear').status == 0
+    assert sheet_times(folder)['000055.png'] > after['000055.png']
+
+
+def test_sheets_of_other_settings_are_made_anew(run, workspace):
+    folder = workspace / 'output' / 'toy' / 'sample_testing'
+    assert run(*TEST, '--img', 55, 56).status == 0
+    before = {path.name: path.read_bytes() for path in folder.glob('*.png')}
+    for name in ('sheet.json', 'labels.csv'):
+        (folder / name).write_text((folder / name).read_text()[:-30])    # damaged
+        done = run(*TEST, '--img', 55, 56)
+        assert done.status == 0 and 'there already' not in done.out
+    assert {path.name: path.read_bytes() for path in folder.glob('*.png')} == before
+    done = run(*TEST, '--img', 55, '--test_int', 2)
+    assert done.status == 0 and 'there already' not in done.out
+    assert (folder / '000055.png').read_bytes() != before['000055.png']
