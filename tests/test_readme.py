@@ -1,4 +1,4 @@
-"""The README's commands exist, with these flags, and both languages show the same ones."""
+"""Commands of README and docs exist, with these flags; both languages show the same ones."""
 
 import re
 import shlex
@@ -27,12 +27,15 @@ def test_there_are_commands():
     assert len(commands('README.md')) >= 10
 
 
-@pytest.mark.parametrize('script', sorted({script for script, _ in commands('README.md')}))
+DOCUMENTED = commands('README.md') + commands('docs/reliability.md')
+
+
+@pytest.mark.parametrize('script', sorted({script for script, _ in DOCUMENTED}))
 def test_flags_exist(run, script):
     done = run(script, '--help')
     assert done.status == 0
     known = set(re.findall(r'--\w+', done.out))
-    for _, flags in (c for c in commands('README.md') if c[0] == script):
+    for _, flags in (c for c in DOCUMENTED if c[0] == script):
         assert set(flags) <= known
 
 
