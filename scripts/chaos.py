@@ -39,7 +39,7 @@ SMALL = ('--img_size 32 --enc_layers 2 --dec_layers 2 --stu_layers 1 --dis_layer
          '--shortcut_layers 1 --inject_layers 1 --stu_inject_layers 1 --enc_dim 2 --dec_dim 2 '
          '--stu_dim 2 --dis_dim 2 --dis_fc_dim 4 --batch_size 4 --n_d 2 --n_sample 1 '
          '--atts Male Young --lr 0.001 --device cpu --threads 2')
-IMAGES, ITERATIONS_AN_EPOCH, ITERATIONS_A_ROUND = 60, 4, 4
+IMAGES, ITERATIONS_AN_EPOCH, MOST_A_ROUND = 60, 4, 8
 CALM, DISTURBED = 'undisturbed', 'disturbed'
 MOMENTS = ('start', 'iteration', 'save', 'save')
 DAMAGES = ('cut data', 'cut index', 'zero data', 'zero index', 'remove data', 'remove index',
@@ -57,8 +57,8 @@ class Chaos:
     def __init__(self, folder, rounds, seed):
         self.counts = Counter()
         self._folder, self._random = folder, random.Random(seed)
-        # Room for all rounds to get ahead, and always more than a pass.
-        self._epochs = max(2, rounds * ITERATIONS_A_ROUND // ITERATIONS_AN_EPOCH)
+        # A round gets ahead by `MOST_A_ROUND` iterations, at the most a few more.
+        self._epochs = -(-rounds * MOST_A_ROUND // ITERATIONS_AN_EPOCH)
         self._checkpoints = os.path.join(self.run_folder(DISTURBED), 'checkpoints')
 
     def run_folder(self, name):
@@ -110,7 +110,7 @@ class Chaos:
     def _wait_for(self, moment, process):
         """Return at a random time of the given kind, or when the process has ended."""
         began = time.monotonic()
-        aim = self._iterations() + self._random.randint(1, 2 * ITERATIONS_A_ROUND)
+        aim = self._iterations() + self._random.randint(1, MOST_A_ROUND)
         if moment == 'start':
             time.sleep(self._random.uniform(0, 8))
             return
