@@ -1,6 +1,7 @@
 """Runs that survive: resuming, rolling back, stopping, broken disks."""
 
 import dataclasses
+import functools
 import os
 import resource
 import signal
@@ -257,28 +258,33 @@ def limit_files(size):
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
 
-@pytest.fixture
-def small_files():
-    """`limit_files`, until the test ends."""
-    yield limit_files
-    limit_files(resource.RLIM_INFINITY)
+def with_limited_files(test):
+    """Decorate a test that calls `limit_files`: pytest's own output may be a file, too."""
+    @functools.wraps(test)
+    def run(*args, **kwargs):
+        try:
+            test(*args, **kwargs)
+        finally:
+            limit_files(resource.RLIM_INFINITY)
+    return run
 
 
 def snapshot(folder):
     return {name: open(os.path.join(folder, name), 'rb').read() for name in os.listdir(folder)}
 
 
-def test_a_full_disk_keeps_the_old_checkpoint(config, monkeypatch, small_files, uninterrupted):
+@with_limited_files
+def test_a_full_disk_keeps_the_old_checkpoint(config, monkeypatch, uninterrupted):
     """The save after iteration 4 fails; with space again the same command goes on."""
     folder, before = os.path.join(config.folder, 'checkpoints'), {}
 
     def fill(values):
         before.update(snapshot(folder))
-        small_files(8000)
+        limit_files(8000)
     on_update(monkeypatch, 10, fill)
     with pytest.raises(RunFailed) as failed:
         training.train(config)
-    small_files(resource.RLIM_INFINITY)
+    limit_files(resource.RLIM_INFINITY)
     assert failed.value.exit_status == 1
     message = str(failed.value)
     assert 'Epoch_(0)_(4of4).ckpt: could not be saved (' in message and 'File too large' in message
@@ -288,7 +294,8 @@ def test_a_full_disk_keeps_the_old_checkpoint(config, monkeypatch, small_files, 
     require_equal(config.folder, uninterrupted())
 
 
-def test_a_log_that_cannot_be_written_is_named(config, monkeypatch, small_files):
-    on_update(monkeypatch, 10, lambda values: small_files(500))
+@with_limited_files
+def test_a_log_that_cannot_be_written_is_named(config, monkeypatch):
+    on_update(monkeypatch, 10, lambda values: limit_files(500))
     with pytest.raises(RunFailed, match='run/metrics.jsonl: could not be written .File too large'):
         training.train(config)
