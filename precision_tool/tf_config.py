@@ -197,11 +197,16 @@ def _editable_fusion_switch(workspace):
     if not os.path.lexists(path):
         with open(os.path.join(_SHIPPED, _FUSION_SWITCH), encoding='utf-8') as stream:
             text = stream.read()
-        try:
-            write_text(path, text)
-        except OSError as error:
-            raise UserError(f'{path}: {error.strerror}; choose another root') from None
+        _make_folder(workspace.fusion)
+        write_text(path, text)
     return path
+
+
+def _make_folder(folder):
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise UserError(f'{folder}: {error.strerror}; choose another root') from None
 
 
 def _prepare(options, root):
@@ -213,10 +218,7 @@ def _prepare(options, root):
     if 'profiling_mode' in options:
         folders.append(workspace.npu_prof())
     for folder in folders:
-        try:
-            os.makedirs(folder, exist_ok=True)
-        except OSError as error:
-            raise UserError(f'{folder}: {error.strerror}; choose another root') from None
+        _make_folder(folder)
     if 'dump_path' in options:
         os.environ.update(DUMP_GE_GRAPH='2', DUMP_GRAPH_LEVEL='3', NPU_DUMP_GRAPH='true',
                           DUMP_GRAPH_PATH=workspace.npu_graph())

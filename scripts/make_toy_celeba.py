@@ -146,6 +146,7 @@ def claim_folder(folder, description):
     elif os.path.isdir(folder) and set(os.listdir(folder)) - leftovers(folder):
         raise pylib.UserError(f'{folder}: not empty and not a toy set; choose another folder')
     else:
+        os.makedirs(folder, exist_ok=True)
         pylib.write_json(marker, description)
 
 

@@ -125,7 +125,8 @@ def test_damaged_files_end_in_one_line(folder, name):
     path.write_bytes(content)
     assert listing(folder) == others
     read(folder)
-    if not name.endswith(('metrics.jsonl', 'checkpoint')):    # these have a way on
+    # A damaged log is cut, and the checkpoint before stands in for a damaged one.
+    if not name.endswith('metrics.jsonl') and CHECKPOINT not in name:
         assert refused > count / 4
 
 
