@@ -36,6 +36,7 @@ def fake(monkeypatch):
         yield activate
     for recorder in recorders:
         recorder.reset()
+    tf.enable_resource_variables()    # which enable_v1() of npu_device switches off, for all tests
 
 
 def managers(module):
