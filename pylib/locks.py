@@ -31,7 +31,10 @@ class FolderLock:
         self._folder, self._path = folder, os.path.join(folder, LOCK)
 
     def __enter__(self):
-        self._is_new = not os.path.isdir(self._folder)
+        self._made, missing = [], os.path.abspath(self._folder)
+        while not os.path.isdir(missing):
+            self._made.append(missing)
+            missing = os.path.dirname(missing)
         try:
             os.makedirs(self._folder, exist_ok=True)
             self._stream = self._opened()
@@ -52,8 +55,9 @@ class FolderLock:
         # What went wrong with the disk or the folder has been reported by then.
         with contextlib.suppress(OSError):
             os.unlink(self._path)
-            if self._is_new and not os.listdir(self._folder):
-                os.rmdir(self._folder)
+            # Folders in which nothing was done after all; one that is not empty ends this.
+            for folder in self._made:
+                os.rmdir(folder)
         self._stream.close()
 
     def _opened(self):

@@ -68,6 +68,15 @@ def test_a_folder_made_for_the_lock_goes_with_it_if_empty(tmp_path):
     assert os.listdir(str(tmp_path)) == ['used']
 
 
+def test_so_do_the_folders_around_it(tmp_path):
+    with FolderLock(str(tmp_path / 'output' / 'run')):
+        pass
+    assert not list(tmp_path.iterdir())
+    with FolderLock(str(tmp_path / 'output' / 'run')):
+        (tmp_path / 'output' / 'note.txt').write_text('')
+    assert os.listdir(str(tmp_path / 'output')) == ['note.txt']
+
+
 def test_a_read_only_folder_is_named(read_only):
     with pytest.raises(pylib.RunFailed, match='cannot be written to .Permission denied'), \
             FolderLock(str(read_only)):
