@@ -2,13 +2,14 @@
 
 import os
 from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from tqdm import tqdm
 
 import imlib
-from pylib import FolderLock, StopRequest, UserError, remove_unfinished
-from stgan import attributes, data, models, sheets
+from pylib import FolderLock, StopRequest, UserError, remove_unfinished, usable_cores
+from stgan import attributes, data, fast, models, sheets
 from stgan.config import load_config
 from tflib import checkpoint, tf, utils
 
@@ -16,35 +17,50 @@ GENERATOR_SCOPES = ('Genc', 'Gstu', 'Gdec')
 
 
 class EditGraph:
-    """The generator in inference mode, added to the current graph; it shares existing variables."""
+    """The generator in inference mode, added to the current graph.
 
-    def __init__(self, config):
+    Args:
+        config: the `RunConfig`.
+        weights: {variable name: tensor}, arranged for many edits of an image by the graph's local
+            variables (`stgan.fast`); None: variables of the graph, arranged as in `models.py`.
+    """
+
+    def __init__(self, config, weights=None):
         size, self._label_mode = config.img_size, config.label
         self._images = tf.placeholder(tf.float32, [None, size, size, 3])
-        self._rows = tf.placeholder(tf.int32, [None])
-        self._labels = tf.placeholder(tf.float32, [None, config.n_att])
-        zs = models.encode(config, self._images, is_training=False)
-        zs = [tf.gather(z, self._rows) for z in zs]
-        self._edited = models.decode(config, zs, self._labels, is_training=False)
+        self._labels = tf.placeholder(tf.float32, [None, None, config.n_att])
+        if weights is None:
+            zs = models.encode(config, self._images, is_training=False)
+            zs = [fast.repeat(z, tf.shape(self._labels)[1]) for z in zs]
+            labels = tf.reshape(self._labels, [-1, config.n_att])
+            self._edited = models.decode(config, zs, labels, is_training=False)
+        else:
+            generator = fast.FastGenerator(config, weights)
+            self._edited = generator.edit(generator.features(self._images), self._labels)
 
-    def run(self, session, images, targets, sources):
+    def run(self, session, images, targets, sources, most=28):
         """Edit every image towards each of its targets.
 
         Args:
             images: float32 [N,S,S,3] in [-1,1].
             targets: signed labels [N,E,n_att] (see `stgan.attributes`).
             sources: signed labels [N,n_att].
+            most: results of a session run, on which its memory depends.
 
         Returns:
             float32 [N,E,S,S,3] in [-1,1].
         """
-        count, edits, n_att = targets.shape
         labels = attributes.generator_label(self._label_mode, sources[:, np.newaxis], targets)
-        edited = session.run(self._edited, {
-            self._images: images,
-            self._rows: np.repeat(np.arange(count), edits),
-            self._labels: labels.reshape(-1, n_att)})
-        return edited.reshape((count, edits) + edited.shape[1:])
+        edits = labels.shape[1]
+        edited = np.empty(labels.shape[:2] + images.shape[1:], np.float32)
+        rows, columns = max(1, most // edits), min(most, edits)
+        for row in range(0, len(images), rows):
+            for column in range(0, edits, columns):
+                part = slice(row, row + rows), slice(column, column + columns)
+                result = session.run(self._edited, {self._images: images[part[0]],
+                                                    self._labels: labels[part]})
+                edited[part] = result.reshape((-1, labels[part].shape[1]) + images.shape[1:])
+        return edited
 
 
 class Editor:
@@ -53,6 +69,7 @@ class Editor:
     Args:
         experiment_dir: experiment folder of this or of the published code, e.g. 'output/128'.
         device: 'auto', 'cpu', 'gpu' or 'npu'; precision: 'high' or 'mixed'.
+        edit_batch: results per session run, on which its memory depends.
 
     Attributes:
         config: the experiment's `RunConfig`; checkpoint: path of the weights in use.
@@ -61,15 +78,26 @@ class Editor:
         UserError: no such experiment, no checkpoint, or one that does not fit.
     """
 
-    def __init__(self, experiment_dir, device='auto', precision='high', threads=-1):
+    def __init__(self, experiment_dir, device='auto', precision='high', threads=-1, edit_batch=28):
         self.config, _ = load_config(experiment_dir)
-        self.checkpoint = checkpoint.require_latest(os.path.join(experiment_dir, 'checkpoints'))
+        self._edit_batch = edit_batch
+        self.checkpoint = checkpoint.require_latest(os.path.join(experiment_dir, 'checkpoints'),
+                                                    GENERATOR_SCOPES)
         device = utils.resolve_device(device)
         with tf.Graph().as_default() as graph:
             self._graph = EditGraph(self.config)
+            variables = tf.global_variables()
+            checkpoint.check_fits(self.checkpoint, variables, GENERATOR_SCOPES)
+        if device == 'npu':
+            print('NPU: edits as stgan/models.py computes them; the faster stgan/fast.py was never '
+                  'tried on one', flush=True)
             self._session = utils.session(device, threads, graph, precision)
-            checkpoint.restore(self._session, self.checkpoint, tf.global_variables(),
-                               GENERATOR_SCOPES)
+            checkpoint.restore(self._session, self.checkpoint, variables, GENERATOR_SCOPES)
+            return
+        with tf.Graph().as_default() as graph:
+            self._graph = EditGraph(self.config, checkpoint.tensors(self.checkpoint, variables))
+            self._session = utils.session(device, threads, graph, precision)
+            self._session.run(tf.local_variables_initializer())
 
     def edit(self, image, targets, source=None):
         """Edit one image.
@@ -89,7 +117,7 @@ class Editor:
 
     def edit_batch(self, images, targets, sources):
         """Edit a batch, see `EditGraph.run`."""
-        return self._graph.run(self._session, images, targets, sources)
+        return self._graph.run(self._session, images, targets, sources, self._edit_batch)
 
     def close(self):
         """Free the session."""
@@ -136,7 +164,7 @@ def test(options, config, plan):
     labels = OrderedDict((f'{index + 1:06d}{plan.suffix}.png',
                           (celeba.names[index], celeba.labels[index])) for index in indices)
     with FolderLock(folder), Editor(options.folder, options.device, options.precision,
-                                    options.threads) as editor:
+                                    options.threads, options.edit_batch) as editor:
         remove_unfinished(folder)
         description = folder, _sheet_settings(plan, editor, options, celeba), plan.columns, labels
         done = set() if options.clear else sheets.finished(*description)
@@ -151,11 +179,14 @@ def test(options, config, plan):
 
 def _make_sheets(options, plan, editor, celeba, todo, description):
     """Make the sheets of `todo`, a list of (sheet name, list position from 0)."""
-    size, thres_int, folder = options.batch_size, editor.config.thres_int, description[0]
+    folder, thres_int = description[0], editor.config.thres_int
+    size = max(1, options.edit_batch // len(plan.columns))
     batches = data.load_images(celeba.paths([index for _, index in todo]), editor.config.img_size,
                                celeba.crop, size)
     progress = tqdm(batches, total=-(-len(todo) // size), unit='batch', dynamic_ncols=True)
-    with StopRequest() as stop:
+    # Sheets are composed, compressed and written while the next batch is edited.
+    with StopRequest() as stop, ThreadPoolExecutor(usable_cores()) as writers:
+        writing = []
         for number, images in enumerate(progress):
             if stop.requested:
                 raise stop.interruption(f'stopped with {len(todo) - number * size} sheets to go; '
@@ -167,8 +198,20 @@ def _make_sheets(options, plan, editor, celeba, todo, description):
             if not number:
                 # Only now: nothing is written before the first images were good.
                 sheets.write_description(*description)
-            for (name, _), image, edits in zip(batch, images, results):
-                imlib.write(os.path.join(folder, name), sheets.compose(image, edits))
+            _finish(writing)
+            writing = [writers.submit(_write_sheet, os.path.join(folder, name), image, edits)
+                       for (name, _), image, edits in zip(batch, images, results)]
+        _finish(writing)
+
+
+def _write_sheet(path, image, edits):
+    imlib.write(path, sheets.compose(image, edits))
+
+
+def _finish(writing):
+    """Wait for written sheets; raises what went wrong."""
+    for sheet in writing:
+        sheet.result()
 
 
 def _sheet_settings(plan, editor, options, celeba):

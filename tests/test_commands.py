@@ -111,7 +111,7 @@ def evaluated(tmp_path_factory, trained, toy_data):
     shutil.copytree(str(trained / 'output'), str(folder / 'output'))
     outputs = {}
     for name, command, cwd in [
-            ('test', ['test.py', '--experiment_name', 'toy', '--test_int', 2, '--batch_size', 3],
+            ('test', ['test.py', '--experiment_name', 'toy', '--test_int', 2, '--edit_batch', 42],
              folder),
             ('psnr', ['psnr_ssim.py', '--experiment_name', 'toy', '--processes', 2], folder),
             ('train', ['att_classification/train.py', '--dataroot', toy_data, '--img_size', 32,

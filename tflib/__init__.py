@@ -34,7 +34,24 @@ def quiet_native_code():
         os.close(standard_error)
 
 
-with quiet_native_code(), warnings.catch_warnings():
+@contextlib.contextmanager
+def _without_keras():
+    """Let `import keras` fail, as if it were not installed.
+
+    TensorFlow 2.x imports Keras on start-up, if it is there, and Keras imports Matplotlib: a fifth
+    of the whole import (docs/performance.md). `tf.keras` is loaded on first use as ever.
+    """
+    if 'keras' in sys.modules:
+        yield
+        return
+    sys.modules['keras'] = None
+    try:
+        yield
+    finally:
+        del sys.modules['keras']
+
+
+with quiet_native_code(), _without_keras(), warnings.catch_warnings():
     # NumPy 1.18 comments on TensorFlow 1.15's dtype definitions, six times.
     warnings.simplefilter('ignore', FutureWarning)
     import tensorflow.compat.v1 as tf

@@ -16,17 +16,20 @@ STATE = 'checkpoint'
 _UNREADABLE = (tf.errors.OpError, LookupError, MemoryError, RuntimeError, ValueError)
 
 
-def latest(folder):
+def latest(folder, scopes=None):
     """Return the path prefix of the newest sound checkpoint in `folder`, or None if there is none.
 
     Damaged ones that are newer are skipped with a warning that names them.
+
+    Args:
+        scopes: as in `damage`.
 
     Raises:
         UserError: there are checkpoints, but all are damaged.
     """
     damaged = []
     for path in _newest_first(folder):
-        reason = damage(path)
+        reason = damage(path, scopes)
         if not reason:
             for line in damaged:
                 warn(f'{line}; taking the one before, {path}')
@@ -84,15 +87,22 @@ def _files(path):
     return [name for name in [path + '.index', *sorted(data)] if os.path.exists(name)]
 
 
-def damage(path):
+def damage(path, scopes=None):
     """Return what is wrong with a checkpoint's files in a few words, or None if they are sound.
 
     All of it is read, which compares every block of the index and every tensor with its checksum.
+
+    Args:
+        scopes: top scopes of the variables that matter; optimizer slots and all others are not
+            read then.
     """
     broken = []
     try:
         reader = tf.train.NewCheckpointReader(path)
-        for name in sorted(reader.get_variable_to_shape_map()):
+        names = reader.get_variable_to_shape_map()
+        for name in sorted(names):
+            if scopes and (name.split('/')[0] not in scopes or _is_slot(name, names)):
+                continue
             value = reader.get_tensor(name)
             if value.dtype.kind == 'f' and not np.isfinite(value).all():
                 broken.append(name)
@@ -101,13 +111,13 @@ def damage(path):
     return f'{len(broken)} variables are not finite ({_first(broken)})' if broken else None
 
 
-def require_latest(folder):
-    """The path prefix of the newest checkpoint in `folder`.
+def require_latest(folder, scopes=None):
+    """The path prefix of the newest sound checkpoint in `folder`; `scopes` as in `damage`.
 
     Raises:
         UserError: there is none.
     """
-    path = latest(folder)
+    path = latest(folder, scopes)
     if path is None:
         raise UserError(f'{folder}: no checkpoint; train first, or is the folder right?')
     return path
@@ -198,6 +208,16 @@ def restore(session, path, variables, scopes=None):
         tf.train.Saver([v for v in variables if v.op.name not in absent]).restore(session, path)
     except (tf.errors.OpError, ValueError) as error:
         raise UserError(f'{path}: damaged checkpoint ({utils.reason(error)})') from None
+
+
+def tensors(path, variables):
+    """{name: tensor} of the values that a checkpoint has of `variables`, for the current graph."""
+    def tensor(variable):
+        value, = tf.raw_ops.RestoreV2(prefix=path, tensor_names=[variable.op.name],
+                                      shape_and_slices=[''], dtypes=[tf.float32])
+        value.set_shape(variable.shape)
+        return value
+    return {v.op.name: tensor(v) for v in variables}
 
 
 class Checkpoints:

@@ -76,8 +76,13 @@ def instance_norm(x, epsilon=1e-6):
         channels = x.shape.as_list()[-1:]
         beta = variable('beta', channels, tf.zeros_initializer())
         gamma = variable('gamma', channels, tf.ones_initializer())
-        mean, variance = tf.nn.moments(x, [1, 2], keepdims=True)
-        return tf.nn.batch_normalization(x, mean, variance, beta, gamma, epsilon)
+        return instance_normalization(x, beta, gamma, epsilon)
+
+
+def instance_normalization(x, beta, gamma, epsilon=1e-6):
+    """Instance normalization of x [N,H,W,C] with given offset and scale [C]."""
+    mean, variance = tf.nn.moments(x, [1, 2], keepdims=True)
+    return tf.nn.batch_normalization(x, mean, variance, beta, gamma, epsilon)
 
 
 def _finish(y, normalizer, activation):

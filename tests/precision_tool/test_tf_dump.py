@@ -190,8 +190,8 @@ def test_a_generator(tmp_path):
         tf.set_random_seed(0)
         graph = editing.EditGraph(config)
         image = tf.identity(graph._edited, name='edited')
-        feeds = {graph._images: random.uniform(-1, 1, [1, 32, 32, 3]), graph._rows: [0, 0],
-                 graph._labels: random.uniform(-1, 1, [2, config.n_att])}
+        feeds = {graph._images: random.uniform(-1, 1, [1, 32, 32, 3]),
+                 graph._labels: random.uniform(-1, 1, [1, 2, config.n_att])}
         value, folder = debugged(str(tmp_path), image, feeds, plain_config())
         names = {operation.name for operation in tf.get_default_graph().get_operations()}
     progress = []

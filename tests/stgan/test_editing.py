@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import imlib
-from pylib import UserError
+from pylib import RunFailed, UserError
 from stgan import attributes, data
 from stgan.editing import Editor
 
@@ -97,7 +97,7 @@ def test_repeated_images_are_edited_once(run, workspace):
     assert [row.split(',')[1] for row in rows[1:]] == ['000001.jpg', '000002.jpg']
 
 
-TEST = ['test.py', '--experiment_name', 'toy', '--batch_size', '1']
+TEST = ['test.py', '--experiment_name', 'toy', '--edit_batch', '14']
 
 
 def sheet_times(folder):
@@ -106,17 +106,19 @@ def sheet_times(folder):
 
 def test_an_interrupted_test_goes_on(run, workspace, monkeypatch):
     """Promise 7 of docs/reliability.md: what is there is whole, and is not made again."""
-    write, folder = imlib.write, workspace / 'output' / 'toy' / 'sample_testing'
+    edit, folder = Editor.edit_batch, workspace / 'output' / 'toy' / 'sample_testing'
+    edited = []
 
-    def interrupted(path, image, **options):
-        write(path, image, **options)
-        if path.endswith('57.png'):
+    def interrupted(self, *arguments):
+        edited.append(edit(self, *arguments))
+        if len(edited) == 3:
             os.kill(os.getpid(), signal.SIGTERM)
-    monkeypatch.setattr(imlib, 'write', interrupted)
+        return edited[-1]
+    monkeypatch.setattr(Editor, 'edit_batch', interrupted)
     done = run(*TEST)
     assert done.status == 143
     assert 'SIGTERM: stopped with 3 sheets to go; the same command goes on' in done.err
-    monkeypatch.setattr(imlib, 'write', write)
+    monkeypatch.setattr(Editor, 'edit_batch', edit)
     before = sheet_times(folder)
     assert sorted(before) == ['000055.png', '000056.png', '000057.png']
     (folder / '.writing-1-000058.png').write_text('half')    # of a process that was killed
@@ -145,3 +147,26 @@ def test_sheets_of_other_settings_are_made_anew(run, workspace):
     done = run(*TEST, '--img', 55, '--test_int', 2)
     assert done.status == 0 and 'there already' not in done.out
     assert (folder / '000055.png').read_bytes() != before['000055.png']
+
+
+def test_a_sheet_that_cannot_be_written_ends_the_test(run, workspace, monkeypatch):
+    """Writers run in threads; what goes wrong there is not lost."""
+    def fails(path, image):
+        raise RunFailed(f'{path}: No space left on device')
+    monkeypatch.setattr(imlib, 'write', fails)
+    done = run(*TEST)
+    assert done.status == 1 and 'No space left' in done.err and 'Traceback' not in done.err
+
+
+def test_the_size_of_session_runs_changes_nothing(trained, toy_data):
+    celeba = data.CelebA(str(toy_data), attributes.DEFAULT_ATTRIBUTES)
+    (images,) = data.load_images(celeba.paths([0, 1, 2]), 32, True, 3)
+    sources = attributes.signed(celeba.labels[:3], .5)
+    results = []
+    for edit_batch in (100, 28, 5):    # all at once; two images and one; parts of an image
+        with Editor(str(trained / 'output' / 'toy'), 'cpu', edit_batch=edit_batch) as editor:
+            targets = attributes.single_targets(celeba.labels[:3], editor.config.atts, .5, 2.)
+            results.append(editor.edit_batch(images, targets, sources))
+    assert results[0].shape == (3, 14, 32, 32, 3) and results[0].std() > .01
+    for result in results[1:]:
+        np.testing.assert_allclose(result, results[0], atol=1e-5)
