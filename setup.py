@@ -23,13 +23,13 @@ setup(
         'numpy>=1.23' + CURRENT,
         'protobuf>=3.20' + CURRENT,
         'pillow>=9.5',
-        'scikit-image>=0.19',
         'matplotlib>=3.5',
         'rich>=13',
         'tqdm>=4.60',
     ],
     extras_require={
-        'dev': ['pytest>=7', 'hypothesis>=6', 'ruff; python_version >= "3.9"'],
+        'dev': ['pytest>=7', 'hypothesis>=6', 'scikit-image>=0.19',
+                'ruff; python_version >= "3.9"'],
         'gpu': ['tensorflow[and-cuda]>=2.15' + CURRENT],
     },
 )

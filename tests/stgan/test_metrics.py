@@ -4,10 +4,11 @@ import json
 
 import numpy as np
 import pytest
-from skimage.metrics import structural_similarity
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 import imlib
-from pylib import read_json
+from pylib import UserError, read_json
+from scripts import plain
 from stgan import metrics, sheets
 
 
@@ -38,6 +39,58 @@ def test_ssim_is_the_mean_over_7x7_windows_and_channels():
                               / ((x.mean() ** 2 + y.mean() ** 2 + c1)
                                  * (covariance[0, 0] + covariance[1, 1] + c2)))
     assert metrics.ssim(image, other) == pytest.approx(np.mean(values), abs=1e-6)
+
+
+def picture(kind, shape):
+    random = np.random.RandomState(2)
+    return {'flat': lambda: np.full(shape, 77, np.uint8),
+            'black': lambda: np.zeros(shape, np.uint8),
+            'white': lambda: np.full(shape, 255, np.uint8),
+            'random': lambda: random.randint(0, 256, shape).astype(np.uint8),
+            'saturated': lambda: (255 * random.randint(0, 2, shape)).astype(np.uint8),
+            'slope': lambda: np.linspace(0, 255, int(np.prod(shape))).reshape(shape).astype(
+                np.uint8)}[kind]()
+
+
+@pytest.mark.parametrize('shape', [(7, 7, 3), (7, 30, 3), (30, 8, 3), (128, 128, 3)])
+@pytest.mark.parametrize('kinds', [
+    ('flat', 'flat'), ('black', 'white'), ('white', 'white'), ('flat', 'white'),
+    ('random', 'flat'), ('random', 'random'), ('random', 'slope'), ('saturated', 'slope'),
+    ('saturated', 'random'), ('slope', 'black')], ids='-'.join)
+@pytest.mark.filterwarnings('ignore:divide by zero')
+def test_values_are_those_of_scikit_image(kinds, shape):
+    x, y = (picture(kind, shape) for kind in kinds)
+    for other in (y, np.clip(x + np.random.RandomState(3).normal(0, 3, shape), 0, 255).astype(
+            np.uint8)):
+        assert metrics.psnr(x, other) == pytest.approx(
+            peak_signal_noise_ratio(other, x, data_range=255), abs=1e-6)
+        assert metrics.ssim(x, other) == pytest.approx(
+            structural_similarity(other, x, data_range=255, channel_axis=2), abs=1e-6)
+    assert (metrics.psnr(x, x), metrics.ssim(x, x)) == (np.inf, 1)
+
+
+def test_pictures_that_cannot_be_compared():
+    image = np.zeros([8, 9, 3], np.uint8)
+    with pytest.raises(ValueError, match='9x6 pixels: smaller than the 7x7 window'):
+        metrics.ssim(image[:6], image[:6])
+    for other in (image[:7], image.astype(np.float32)):
+        with pytest.raises(ValueError, match='expected two uint8 images of one shape'):
+            metrics.psnr(image, other)
+
+
+def test_folders_are_measured_as_the_plain_way_does(published_run):
+    folder = sheets.open_folder(str(published_run / 'output' / 'golden' / 'sample_testing'))
+    values, wanted = metrics.measure_folder(folder, 1), plain.measure_folder(folder)
+    assert list(values) == list(wanted)
+    np.testing.assert_allclose(list(values.values()), list(wanted.values()), rtol=0, atol=1e-6)
+
+
+def test_too_small_images_are_refused(tmp_path):
+    image = np.zeros([6, 6, 3])
+    imlib.write(str(tmp_path / 'sample_testing' / '000001.png'),
+                sheets.compose(image, image[np.newaxis]))
+    with pytest.raises(UserError, match='images of 6 pixels, smaller than the 7x7 window'):
+        metrics.measure_folder(sheets.open_folder(str(tmp_path / 'sample_testing')), 1)
 
 
 def test_command_agrees_with_scikit_image(run, published_run):
