@@ -1,10 +1,79 @@
-"""The published code's way of doing things, which benchmark.py compares with."""
+"""The published code's way of doing things, which benchmark.py compares with.
 
+As a command it edits like the published test.py, from start to end:
+`python scripts/plain.py output/128 --img 182638`; sheets go to output/128/plain.
+"""
+
+import argparse
+import functools
 import os
+import sys
 from collections import OrderedDict
 
-import imlib
-from stgan import data, sheets
+import numpy as np
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+import imlib  # noqa: E402
+from stgan import attributes, data, sheets  # noqa: E402
+from stgan.config import load_config  # noqa: E402
+
+
+class Generator:
+    """G in inference mode, added to the current graph: an encoding for every edit."""
+
+    def __init__(self, config):
+        from stgan import models  # noqa: PLC0415  (TensorFlow is slow to import)
+        from tflib import tf  # noqa: PLC0415
+
+        size = config.img_size
+        self._images = tf.placeholder(tf.float32, [None, size, size, 3])
+        self._labels = tf.placeholder(tf.float32, [None, config.n_att])
+        zs = models.encode(config, self._images, is_training=False)
+        self._edited = models.decode(config, zs, self._labels, is_training=False)
+
+    def run(self, session, images, labels):
+        """Images [N,S,S,3] and what G is told [N,n_att] -> edited images."""
+        return session.run(self._edited, {self._images: images, self._labels: labels})
+
+    def sheet(self, session, image, labels):
+        """An image [S,S,3] with each of labels [E,n_att], one session run each: [E,S,S,3]."""
+        return np.concatenate([self.run(session, image[np.newaxis], label[np.newaxis])
+                               for label in labels])
+
+
+def test(experiment_dir, dataroot, positions, test_int=2.):
+    """Edit the images at 1-based list positions, as csmliu/STGAN test.py@8a206ad does."""
+    from tflib import checkpoint, tf, utils  # noqa: PLC0415
+
+    config, _ = load_config(experiment_dir)
+    celeba = data.CelebA(dataroot or config.dataroot, config.atts, config.split,
+                         config.use_cropped_img)
+    indices = np.array(positions) - 1 if positions else celeba.part('test')
+    state = tf.train.get_checkpoint_state(os.path.join(experiment_dir, 'checkpoints'))
+    with tf.Graph().as_default(), utils.session() as session:
+        generator = Generator(config)
+        checkpoint.restore(session, state.model_checkpoint_path, tf.global_variables(),
+                           ('Genc', 'Gstu', 'Gdec'))
+        dataset = tf.data.Dataset.from_tensor_slices(celeba.paths(indices))
+        dataset = dataset.map(functools.partial(decode_image, img_size=config.img_size,
+                                                crop=celeba.crop), num_parallel_calls=16)
+        batch = tf.data.make_one_shot_iterator(dataset.batch(1).prefetch(2)).get_next()
+        for index in indices:
+            image, = session.run(batch)
+            labels = celeba.labels[[index]]
+            targets, = attributes.single_targets(labels, config.atts, config.thres_int, test_int)
+            labels = attributes.generator_label(
+                config.label, attributes.signed(labels, config.thres_int), targets)
+            imlib.write(os.path.join(experiment_dir, 'plain', f'{index + 1:06d}.png'),
+                        sheets.compose(image, generator.sheet(session, image, labels)))
+
+
+def training_graph(config, batch):
+    """The `training.TrainingGraph` of convolutions only."""
+    from stgan import training  # noqa: PLC0415
+
+    return training.build(config, batch, products=())
 
 
 def measure_folder(folder):
@@ -43,3 +112,16 @@ def decode_image(path, img_size, crop):
         image = tf.image.crop_to_bounding_box(image, *data.crop_box(img_size))
     image = tf.image.resize_images(image, [img_size, img_size], tf.image.ResizeMethod.BICUBIC)
     return tf.clip_by_value(image, 0, 255) / 127.5 - 1
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('experiment_dir')
+    parser.add_argument('--dataroot', default='')
+    parser.add_argument('--img', type=int, nargs='*', help='1-based list positions')
+    args = parser.parse_args()
+    test(args.experiment_dir, args.dataroot, args.img)
+
+
+if __name__ == '__main__':
+    main()

@@ -16,7 +16,7 @@ from pylib import FolderLock, NotFinite, StopRequest, UserError, remove_unfinish
 from stgan import attributes, data, editing, losses, models, sheets
 from stgan.config import changed_options, fixed_differences, load_config
 from stgan.supervision import METRICS, ROLLBACKS, SUMMARIES, Log, Overflows, Rollbacks
-from tflib import checkpoint, loss_scale, npu, tf, utils
+from tflib import checkpoint, layers, loss_scale, npu, tf, utils
 from tflib.layers import GlorotUniform
 
 CHECKPOINTS, SAMPLES = 'checkpoints', 'sample_training'
@@ -54,6 +54,8 @@ def discriminator_terms(config, batch, alpha=None, beta=None):
     with tf.name_scope('edit'):
         label = attributes.generator_label(config.label, source, target)
         xb_ = models.decode(config, models.encode(config, batch.xa), label)
+    # One call for both would be no faster, and the gradient of D_adv's last bias, which is zero
+    # for wgan, a rounding error that Adam blows up (docs/performance.md).
     xa_logit_gan, xa_logit_att = critic(batch.xa)
     xb__logit_gan, _ = critic(xb_)
     gan = losses.discriminator_adversarial_loss(config.mode, xa_logit_gan, xb__logit_gan)
@@ -95,13 +97,20 @@ def _uniform(shape, config, purpose, number):
     return tf.random.stateless_uniform(shape, key)
 
 
-def build(config, batch, device='cpu'):
+def build(config, batch, device='cpu', products=None):
     """Return the `TrainingGraph` of STGAN on a `data.Batch`.
 
     D and G have loss graphs of their own: a D update computes nothing that only G needs.
+
+    Args:
+        products: the kinds of layers that are computed as `layers.products`; None: those that
+            gain by it on the device and the TensorFlow in use.
     """
+    if products is None:
+        products = _product_kinds(device)
     rate = tf.placeholder(tf.float32, [])
-    with tf.variable_scope('', initializer=GlorotUniform(config.seed)):
+    with tf.variable_scope('', initializer=GlorotUniform(config.seed)), \
+            layers.products(*products):
         count = config.batch_size
         alpha = _uniform([count, 1, 1, 1], config, ALPHA, batch.number)
         beta = _uniform(tf.shape(batch.xa), config, BETA, batch.number)
@@ -120,6 +129,13 @@ def build(config, batch, device='cpu'):
     with tf.control_dependencies([g_update.op]):
         g_update = g_update._replace(op=counter.assign_add(1, read_value=False))
     return TrainingGraph([d_update] * config.n_d + [g_update], counter, rate)
+
+
+def _product_kinds(device):
+    # precision_tool's golden runs set STGAN_PLAIN, as an NPU's graph has convolutions there.
+    if device != 'cpu' or os.environ.get('STGAN_PLAIN'):
+        return ()
+    return ('up', 'down') if tf.__version__.startswith('1.') else ('up',)
 
 
 def _update(config, device, name, terms, variables, rate):

@@ -4,10 +4,16 @@ Each call creates its variables in a scope of its own (`Conv`, `Conv_1`, ...), n
 creation within the surrounding scope, exactly as tf.contrib.slim did. Images are NHWC.
 """
 
+import contextlib
 import zlib
 
 from tflib import tf
 from tflib.npu import float32_scope
+
+# A layer is computed as a matrix product (`products`) if its smaller map is at most so high and
+# wide and its kernel has at least so many elements. Measured: docs/performance.md.
+PRODUCT_MAP, PRODUCT_KERNEL = 8, 1 << 22
+_PRODUCT_KINDS = set()
 
 
 class GlorotUniform:
@@ -98,7 +104,10 @@ def conv2d(x, channels, kernel_size, stride=1, normalizer=None, activation=None)
     """SAME convolution: [N,H,W,C] -> [N,ceil(H/stride),ceil(W/stride),channels]."""
     with tf.variable_scope(None, 'Conv'):
         weights = variable('weights', [kernel_size, kernel_size, x.shape.as_list()[-1], channels])
-        y = tf.nn.conv2d(x, weights, [1, stride, stride, 1], 'SAME')
+        if _is_product('down', weights, stride, x.shape.as_list()[1] // 2):
+            y = _down_product(x, weights)
+        else:
+            y = tf.nn.conv2d(x, weights, [1, stride, stride, 1], 'SAME')
         return _finish(y, normalizer, activation)
 
 
@@ -107,9 +116,69 @@ def conv2d_transpose(x, channels, kernel_size, stride=1, normalizer=None, activa
     with tf.variable_scope(None, 'Conv2d_transpose'):
         batch, height, width, in_channels = shape(x)
         weights = variable('weights', [kernel_size, kernel_size, channels, in_channels])
-        y = tf.nn.conv2d_transpose(x, weights, [batch, height * stride, width * stride, channels],
-                                   [1, stride, stride, 1], 'SAME')
+        if _is_product('up', weights, stride, height):
+            y = _up_product(x, weights)
+        else:
+            y = tf.nn.conv2d_transpose(
+                x, weights, [batch, height * stride, width * stride, channels],
+                [1, stride, stride, 1], 'SAME')
         return _finish(y, normalizer, activation)
+
+
+@contextlib.contextmanager
+def products(*kinds):
+    """Compute deep layers, whose kernels are far larger than their maps, as matrix products.
+
+    On CPUs, which rearrange a convolution's kernel in every call but take a product's as it is.
+    The values are the same but for rounding.
+
+    Args:
+        kinds: 'down' for convolutions, 'up' for transposed ones; of 4x4 and stride 2.
+    """
+    before = set(_PRODUCT_KINDS)
+    _PRODUCT_KINDS.update(kinds)
+    try:
+        yield
+    finally:
+        _PRODUCT_KINDS.intersection_update(before)
+
+
+def _is_product(kind, weights, stride, size):
+    kernel = weights.shape.as_list()
+    return (kind in _PRODUCT_KINDS and kernel[:2] == [4, 4] and stride == 2
+            and size <= PRODUCT_MAP and weights.shape.num_elements() >= PRODUCT_KERNEL)
+
+
+def _down_product(x, weights):
+    """SAME convolution (4x4, stride 2) as a product of image patches and the flat kernel."""
+    _, _, in_channels, channels = weights.shape.as_list()
+    height, width = (size // 2 for size in x.shape.as_list()[1:3])
+    x = tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]])
+    x = tf.stack([x[:, :, tap:tap + 2 * width - 1:2] for tap in range(4)], axis=3)
+    x = tf.stack([x[:, tap:tap + 2 * height - 1:2] for tap in range(4)], axis=3)
+    y = tf.matmul(tf.reshape(x, [-1, 16 * in_channels]),
+                  tf.reshape(weights, [16 * in_channels, channels]))
+    return tf.reshape(y, [-1, height, width, channels])
+
+
+def _up_product(x, weights):
+    """SAME transposed convolution (4x4, stride 2): all taps of all pixels, added up."""
+    _, height, width, in_channels = x.shape.as_list()
+    channels = weights.shape.as_list()[2]
+    y = tf.matmul(tf.reshape(x, [-1, in_channels]),
+                  tf.reshape(weights, [16 * channels, in_channels]), transpose_b=True)
+    y = tf.reshape(y, [-1, height, width, 4, 4 * channels])
+    y = _overlapping([tf.reshape(tap, [-1, height, width * 4 * channels])
+                      for tap in tf.unstack(y, axis=3)])
+    y = _overlapping(tf.unstack(tf.reshape(y, [-1, width, 4, channels]), axis=2))
+    return tf.reshape(y, [-1, 2 * height, 2 * width, channels])
+
+
+def _overlapping(taps):
+    """[B,n,c] of each of four taps -> [B,n,2,c]: output 2i is in reach of the inputs i-1 and i."""
+    even = taps[1] + tf.pad(taps[3][:, :-1], [[0, 0], [1, 0], [0, 0]])
+    odd = taps[2] + tf.pad(taps[0][:, 1:], [[0, 0], [0, 1], [0, 0]])
+    return tf.stack([even, odd], axis=2)
 
 
 def flatten(x):

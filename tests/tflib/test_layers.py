@@ -96,3 +96,27 @@ def test_shape_is_static_where_possible():
     with tf.Graph().as_default():
         batch, height = layers.shape(tf.placeholder(tf.float32, [None, 7]))
     assert isinstance(batch, tf.Tensor) and height == 7
+
+
+@pytest.mark.parametrize('kind, size', [('down', 8), ('down', 2), ('up', 4), ('up', 1)])
+def test_products_are_convolutions(monkeypatch, kind, size):
+    """Values and gradients of first and second order."""
+    monkeypatch.setattr(layers, 'PRODUCT_KERNEL', 0)
+    layer = {'down': layers.conv2d, 'up': layers.conv2d_transpose}[kind]
+    images = np.random.RandomState(0).normal(size=[3, size, 2 * size, 5]).astype(np.float32)
+    results = []
+    for kinds in ((), (kind,)):
+        with tf.Graph().as_default(), utils.session() as session:
+            x = tf.constant(images)
+            initializer = layers.GlorotUniform(0)
+            with layers.products(*kinds), tf.variable_scope('', initializer=initializer):
+                y = layer(x, 7, 4, 2, activation=tf.nn.tanh)
+            weights = tf.global_variables()[0]
+            slope, = tf.gradients(y, x)
+            both = tf.gradients(tf.square(slope), [x, weights])
+            session.run(tf.global_variables_initializer())
+            kinds_used = {operation.type for operation in tf.get_default_graph().get_operations()}
+            assert ('MatMul' in kinds_used) == bool(kinds)
+            results.append(session.run([y, slope, *both]))
+    for result, wanted in zip(*results):
+        np.testing.assert_allclose(result, wanted, rtol=1e-5, atol=1e-5)
