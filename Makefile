@@ -1,6 +1,7 @@
 # make demo      the whole job on toy data: draw, train, edit, measure (under 10 minutes on 2 cores)
 # make test      the tests, on the newest TensorFlow
 # make test-tf1  the same tests on Python 3.7 and TensorFlow 1.15.5 (PYTHON37=... names the Python)
+# make bench     speed, beside the published code's way of doing the same (about half an hour; docs/performance.md)
 # make lint      ruff
 # make clean     remove the virtual environments, the toy data and the demo's results
 
@@ -8,7 +9,7 @@ export PYTHON37
 # The checkout stays as it is: no bytecode in it.
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: demo test test-tf1 lint clean
+.PHONY: demo test test-tf1 bench lint clean
 
 demo: .venv/installed
 	.venv/bin/python scripts/demo.py
@@ -18,6 +19,9 @@ test: .venv/installed
 
 test-tf1: .venv-tf1/installed
 	.venv-tf1/bin/python -m pytest
+
+bench: .venv/installed
+	.venv/bin/python scripts/benchmark.py
 
 lint: .venv/installed
 	.venv/bin/python -m ruff check .

@@ -10,7 +10,6 @@ import os
 import shlex
 import shutil
 import sys
-import time
 
 import numpy as np
 
@@ -18,9 +17,15 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 
 from pylib import ArgumentParser, UserError, read_json, run_command, write_json  # noqa: E402
+from scripts.benchmark import (  # noqa: E402
+    matrix_product,
+    seconds_taking_turns,
+    training_iteration,
+)
 from scripts.demo import DATA, TRAINING, classifier_command, data_command, run_all  # noqa: E402
 from stgan.config import experiment_folder, load_config  # noqa: E402
 
+PRODUCT_SIZE = 2048
 PRECISIONS = ('high', 'mixed')
 # (title, name, factor to show it with)
 MEASURES = (('PSNR in dB', 'psnr', 1), ('SSIM', 'ssim', 1),
@@ -68,60 +73,12 @@ def quality(run):
             'accuracy': attributes['mean_accuracy'], 'error': attributes['mean_error']}
 
 
-def seconds_taking_turns(functions, rounds):
-    """[len(functions), rounds] seconds of functions called in turns, after a call to warm up."""
-    for function in functions:
-        function()
-    seconds = np.zeros([len(functions), rounds])
-    for turn in range(rounds):
-        for index, function in enumerate(functions):
-            began = time.time()
-            function()
-            seconds[index, turn] = time.time() - began
-    return seconds
-
-
-def training_iteration(config, device):
-    """A function that runs one training iteration of `config` on an unchanging batch."""
-    from stgan import data, training  # noqa: PLC0415
-    from tflib import tf, utils  # noqa: PLC0415
-
-    random = np.random.RandomState(0)
-    shape = [config.batch_size, config.img_size, config.img_size, 3]
-    with tf.Graph().as_default() as graph:
-        labels = [tf.constant(random.randint(0, 2, [config.batch_size, config.n_att]))
-                  for _ in range(2)]
-        batch = data.Batch(tf.constant(random.uniform(-1, 1, shape), tf.float32), *labels,
-                           number=tf.constant(0, tf.int64))
-        built = training.build(config, batch, device)
-        session = utils.session(device, config.threads, graph, config.precision)
-        session.run(tf.global_variables_initializer())
-
-    def iterate():
-        for update in built.updates:
-            session.run([update.op, update.terms], {built.learning_rate: config.lr})
-    return iterate
-
-
-def matrix_product(dtype, device, size=2048):
-    """A function that multiplies two square matrices of TensorFlow type `dtype`."""
-    from tflib import tf, utils  # noqa: PLC0415
-
-    with tf.Graph().as_default() as graph:
-        factors = [tf.Variable(tf.cast(tf.random.stateless_uniform([size, size], [0, i]), dtype))
-                   for i in range(2)]
-        product = tf.matmul(*factors)
-        session = utils.session(device, graph=graph)
-        session.run(tf.global_variables_initializer())
-    return lambda: session.run(product.op)
-
-
 def speeds(config, device, rounds):
     """Median seconds of an iteration and of a matrix product, each in both precisions."""
     iterations = [training_iteration(dataclasses.replace(config, precision=precision), device)
                   for precision in PRECISIONS]
     half = 'float16' if device == 'gpu' else 'bfloat16'
-    products = [matrix_product(dtype, device) for dtype in ('float32', half)]
+    products = [matrix_product(dtype, device, PRODUCT_SIZE) for dtype in ('float32', half)]
     return (np.median(seconds_taking_turns(iterations, rounds), axis=1),
             np.median(seconds_taking_turns(products, 2 * rounds), axis=1))
 
@@ -141,7 +98,7 @@ def print_table(measured, iteration, product, seeds):
                                values, sign in ((high, ''), (mixed, ''), (difference, '+'))))
     table.add_row('training iterations/s', *(f'{1 / value:.2f}' for value in iteration),
                   f'{iteration[0] / iteration[1]:.2f}x')
-    table.add_row('matrix product, GFLOP/s', *(f'{2 * 2048 ** 3 / value / 1e9:.0f}'
+    table.add_row('matrix product, GFLOP/s', *(f'{2 * PRODUCT_SIZE ** 3 / value / 1e9:.0f}'
                                                for value in product),
                   f'{product[0] / product[1]:.2f}x')
     Console().print(table)

@@ -13,7 +13,7 @@ from collections import namedtuple
 import numpy as np
 
 import imlib
-from pylib import RunFailed, UserError, warn
+from pylib import RunFailed, UserError, usable_cores, warn
 from tflib import quiet_native_code, tf, utils
 
 PARTS = ('train', 'val', 'test')
@@ -263,6 +263,16 @@ def unreadable_images(paths, img_size, crop):
     return bad
 
 
+def _without_autotuning(dataset):
+    """A dataset without the thread that tunes it, for which a session's end can wait seconds."""
+    options = tf.data.Options()
+    if hasattr(options, 'autotune'):
+        options.autotune.enabled = False
+    else:    # TensorFlow before 2.5
+        options.experimental_optimization.autotune = False
+    return dataset.with_options(options)
+
+
 def load_images(paths, img_size, crop, batch_size):
     """Yield float32 batches [<=batch_size,img_size,img_size,3] in [-1,1], decoded in parallel.
 
@@ -272,8 +282,9 @@ def load_images(paths, img_size, crop, batch_size):
     with tf.Graph().as_default() as graph:
         dataset = tf.data.Dataset.from_tensor_slices(list(paths))
         dataset = dataset.map(functools.partial(decode_image, img_size=img_size, crop=crop),
-                              num_parallel_calls=tf.data.experimental.AUTOTUNE)
-        batch = tf.data.make_one_shot_iterator(dataset.batch(batch_size).prefetch(2)).get_next()
+                              num_parallel_calls=usable_cores())
+        dataset = _without_autotuning(dataset.batch(batch_size).prefetch(2))
+        batch = tf.data.make_one_shot_iterator(dataset).get_next()
     # Not a `with` block: it would leave its graph the caller's default between two batches.
     session = utils.session('cpu', graph=graph)
     try:
@@ -401,8 +412,8 @@ class TrainingBatches:
             lambda *description: tf.data.Dataset.from_tensor_slices(description))
         dataset = dataset.map(
             lambda path, *rest: (decode_image(path, self._img_size, self._crop),) + rest,
-            num_parallel_calls=tf.data.experimental.AUTOTUNE)
-        return dataset.batch(self.batch_size, drop_remainder=True).prefetch(4)
+            num_parallel_calls=usable_cores())
+        return _without_autotuning(dataset.batch(self.batch_size, drop_remainder=True).prefetch(4))
 
     def replaced(self, number, count):
         """{'replaced_images': n} of `count` batches from `number` on, {} if there are none."""

@@ -38,7 +38,7 @@ class EditGraph:
             generator = fast.FastGenerator(config, weights)
             self._edited = generator.edit(generator.features(self._images), self._labels)
 
-    def run(self, session, images, targets, sources, most=28):
+    def run(self, session, images, targets, sources, most=7):
         """Edit every image towards each of its targets.
 
         Args:
@@ -78,7 +78,7 @@ class Editor:
         UserError: no such experiment, no checkpoint, or one that does not fit.
     """
 
-    def __init__(self, experiment_dir, device='auto', precision='high', threads=-1, edit_batch=28):
+    def __init__(self, experiment_dir, device='auto', precision='high', threads=-1, edit_batch=7):
         self.config, _ = load_config(experiment_dir)
         self._edit_batch = edit_batch
         self.checkpoint = checkpoint.require_latest(os.path.join(experiment_dir, 'checkpoints'),

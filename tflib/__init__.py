@@ -10,13 +10,13 @@ import sys
 import warnings
 
 # TensorFlow's start-up chatter would bury the start banner; an environment setting still wins.
-_CHATTY = 'TF_CPP_MIN_LOG_LEVEL' in os.environ
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+# Our own setting, which worker processes inherit, is none.
+_CHATTY = os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2') != '2'
 
 
 @contextlib.contextmanager
 def quiet_native_code():
-    """Drop what native code writes to standard error, unless TF_CPP_MIN_LOG_LEVEL is set.
+    """Drop what native code writes to standard error, unless TF_CPP_MIN_LOG_LEVEL says otherwise.
 
     TensorFlow 2.x reports absent CUDA libraries there, at error level, before its log level counts.
     """

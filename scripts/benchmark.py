@@ -1,0 +1,470 @@
+"""Speed, beside the published code's way of doing the same (scripts/plain.py).
+
+Both ways take turns in one process (whole commands: one after the other), after a round to warm
+up; seconds are medians and ratios are medians of each round's ratio. Weights are random, images
+are noise: neither changes the time. Example: `python scripts/benchmark.py sheet edit`.
+"""
+
+import contextlib
+import dataclasses
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, ROOT)
+
+from pylib import (  # noqa: E402
+    ArgumentParser,
+    RunFailed,
+    parallel_map,
+    run_command,
+    usable_cores,
+    write_json,
+)
+from stgan.config import RunConfig  # noqa: E402
+
+PRODUCT_SIZE = 4096
+CPU_FEATURES = ('avx2', 'avx512f', 'avx512_vnni', 'avx512_bf16', 'amx_tile', 'amx_bf16')
+
+
+def seconds_taking_turns(functions, rounds):
+    """[len(functions), rounds] seconds of functions called in turns, after a call to warm up."""
+    for function in functions:
+        function()
+    seconds = np.zeros([len(functions), rounds])
+    for turn in range(rounds):
+        for index, function in enumerate(functions):
+            began = time.monotonic()
+            function()
+            seconds[index, turn] = time.monotonic() - began
+    return seconds
+
+
+def matrix_product(dtype, device='cpu', size=PRODUCT_SIZE):
+    """A function that multiplies two square matrices of TensorFlow type `dtype`."""
+    from tflib import tf, utils  # noqa: PLC0415
+
+    with tf.Graph().as_default() as graph:
+        factors = [tf.Variable(tf.cast(tf.random.stateless_uniform([size, size], [0, i]), dtype))
+                   for i in range(2)]
+        product = tf.matmul(*factors)
+        session = utils.session(device, graph=graph)
+        session.run(tf.global_variables_initializer())
+    return lambda: session.run(product.op)
+
+
+def training_iteration(config, device='cpu', **options):
+    """A function that runs one training iteration of `config` on an unchanging batch.
+
+    Args:
+        options: of `training.build`.
+    """
+    from stgan import data, training  # noqa: PLC0415
+    from tflib import tf, utils  # noqa: PLC0415
+
+    random = np.random.RandomState(0)
+    shape = [config.batch_size, config.img_size, config.img_size, 3]
+    with tf.Graph().as_default() as graph:
+        labels = [tf.constant(random.randint(0, 2, [config.batch_size, config.n_att]))
+                  for _ in range(2)]
+        batch = data.Batch(tf.constant(random.uniform(-1, 1, shape), tf.float32), *labels,
+                           number=tf.constant(0, tf.int64))
+        built = training.build(config, batch, device, **options)
+        session = utils.session(device, config.threads, graph, config.precision)
+        session.run(tf.global_variables_initializer())
+
+    def iterate():
+        for update in built.updates:
+            session.run([update.op, update.terms], {built.learning_rate: config.lr})
+    return iterate
+
+
+class Generators:
+    """G as published and as `stgan.fast` arranges it, of equal random weights."""
+
+    def __init__(self, config, precision):
+        from scripts import plain  # noqa: PLC0415
+        from stgan import editing  # noqa: PLC0415
+        from tflib import tf, utils  # noqa: PLC0415
+        from tflib.layers import GlorotUniform  # noqa: PLC0415
+
+        self._config = config
+        with tf.Graph().as_default() as graph:
+            # Seeded, as each session has variables of its own.
+            with tf.variable_scope('', initializer=GlorotUniform(0)):
+                self._plain = plain.Generator(config)
+            weights = {v.op.name: v for v in tf.global_variables()}
+            self._fast = editing.EditGraph(config, weights)
+            start = [tf.global_variables_initializer(), tf.local_variables_initializer()]
+            self._sessions = [utils.session('cpu', graph=graph, precision=each)
+                              for each in ('high', precision)]
+        for session in self._sessions:
+            for initializer in start:
+                session.run(initializer)
+
+    def ways(self, images, edits, one_by_one):
+        """(plain, fast) functions that edit noise images; labels are told as targets."""
+        random, size, n_att = np.random.RandomState(0), self._config.img_size, self._config.n_att
+        x = random.uniform(-1, 1, [images, size, size, 3]).astype(np.float32)
+        targets = random.uniform(-1, 1, [images, edits, n_att]).astype(np.float32)
+        sources = np.zeros([images, n_att], np.float32)
+
+        def plain():
+            if one_by_one:
+                return np.stack([self._plain.sheet(self._sessions[0], *pair)
+                                 for pair in zip(x, targets)])
+            return self._plain.run(self._sessions[0], x, targets[:, 0])[:, np.newaxis]
+
+        def fast():
+            return self._fast.run(self._sessions[1], x, targets, sources, most=images * edits)
+        return plain, fast
+
+
+def generator_flops(config):
+    """Floating-point operations of one edit by `models.py`: 2 per weight and position."""
+    from scripts import plain  # noqa: PLC0415
+    from tflib import tf  # noqa: PLC0415
+
+    with tf.Graph().as_default() as graph:
+        plain.Generator(config)
+        flops = 0
+        for operation in graph.get_operations():
+            if operation.type in ('Conv2D', 'Conv2DBackpropInput'):
+                up = operation.type == 'Conv2DBackpropInput'
+                kernel = operation.inputs[1].shape.num_elements()
+                # A kernel is applied at every pixel of the smaller of both maps.
+                pixels = (operation.inputs[2] if up else operation.outputs[0]).shape.as_list()
+                flops += 2 * kernel * pixels[1] * pixels[2]
+    return flops
+
+
+class Benchmark:
+    """The parts of this command: each a method that yields rows, dicts of what was measured."""
+
+    def __init__(self, args):
+        self.args = args
+        dims = {'enc_dim': args.dim, 'dec_dim': args.dim, 'stu_dim': args.dim, 'dis_dim': args.dim}
+        self.config = RunConfig(experiment_name='speed', img_size=args.img_size, **dims).check()
+        self.peak = 0.
+
+    def compare(self, what, ways, flops=0, rounds=None, size=1):
+        """Row of two ways that take turns; flops and size: of a call, flops by `models.py`."""
+        seconds = seconds_taking_turns(ways, rounds or self.args.rounds)
+        plain, fast = np.median(seconds, axis=1)
+        row = {'what': what, 'plain': plain / size, 'fast': fast / size,
+               'ratio': np.median(seconds[0] / seconds[1])}
+        if flops:
+            row['gflops'] = flops / fast / 1e9
+            row['of peak'] = flops / fast / self.peak
+        return row
+
+    def measure_peak(self):
+        """Rows of the machine's own rates, in both number types."""
+        seconds = np.median(seconds_taking_turns(
+            [matrix_product(dtype) for dtype in ('float32', 'bfloat16')], 7), axis=1)
+        rates = 2 * PRODUCT_SIZE ** 3 / seconds
+        self.peak = rates[0]
+        return {'float32': rates[0] / 1e9, 'bfloat16': rates[1] / 1e9}
+
+    def edit(self):
+        """One edit of a batch of images, in one session run both ways."""
+        yield from self._edits('edit, batch {}', [(8, 1), (32, 1)], one_by_one=False)
+
+    def sheet(self):
+        """All columns of a test image: a session run for each, or one."""
+        columns = self.config.n_att + 1
+        yield from self._edits(f'sheet of {columns}, batch {{}}', [(1, columns), (2, columns)],
+                               one_by_one=True)
+
+    def _edits(self, title, shapes, one_by_one):
+        for precision in self.args.precisions:
+            generators = Generators(self.config, precision)
+            for images, edits in shapes:
+                ways = generators.ways(images, edits, one_by_one)
+                difference = float(np.abs(ways[0]() - ways[1]()).max())
+                row = self.compare(f'{title.format(images)}, {precision}', ways,
+                                   generator_flops(self.config) * images * edits, size=images)
+                yield dict(row, difference=difference)
+
+    def train(self):
+        """A training iteration: n_d updates of D and one of G."""
+        for batch_size in self.args.batch_sizes:
+            for precision in self.args.precisions:
+                config = dataclasses.replace(self.config, batch_size=batch_size)
+                fast = dataclasses.replace(config, precision=precision)
+                yield self.compare(f'iteration, batch {batch_size}, {precision}',
+                                   [training_iteration(config, products=()),
+                                    training_iteration(fast)])
+            if self.args.memory:
+                # In processes of their own, as a process's peak never goes down.
+                plain, fast = parallel_map(_training_memory, [(config, True), (config, False)],
+                                           processes=2, chunksize=1)
+                yield {'what': f'iteration, batch {batch_size}, memory', 'plain': plain,
+                       'fast': fast, 'ratio': fast / plain, 'unit': 'MB'}
+
+    def data(self):
+        """Decoded images, cropped and resized, on one thread."""
+        from scripts import plain  # noqa: PLC0415
+        from stgan import data  # noqa: PLC0415
+        from tflib import tf, utils  # noqa: PLC0415
+
+        with tempfile.TemporaryDirectory() as folder, tf.Graph().as_default():
+            paths = _noisy_photos(folder, 64)
+            path_ = tf.placeholder(tf.string, [])
+            images = [decode(path_, self.config.img_size, True)
+                      for decode in (plain.decode_image, data.decode_image)]
+            session = utils.session('cpu', threads=1)
+
+            def reader(image):
+                return lambda: [session.run(image, {path_: path}) for path in paths]
+            yield self.compare('decoding an image', [reader(image) for image in images],
+                               size=len(paths))
+
+    def metrics(self):
+        """PSNR and SSIM of a folder of sheets, on all cores."""
+        from scripts import plain  # noqa: PLC0415
+        from stgan import metrics, sheets  # noqa: PLC0415
+
+        with tempfile.TemporaryDirectory() as path, _without_progress():
+            folder = _noisy_sheets(path, self.config, self.args.sheets)
+            few = sheets.SheetFolder(folder.path, folder.img_size, folder.columns, folder.atts,
+                                     dict(list(folder.labels.items())[:self.args.sheets // 10]))
+            ways = [lambda: plain.measure_folder(few), lambda: metrics.measure_folder(folder)]
+            # A tenth for the plain way, which is as fast per sheet whatever their number.
+            plain_seconds, fast_seconds = seconds_taking_turns(ways, 3) / [
+                [len(few.labels)], [len(folder.labels)]]
+            wanted, found = ways[0](), ways[1]()
+            yield {'what': f'measuring {len(folder.labels)} sheets, each',
+                   'plain': np.median(plain_seconds), 'fast': np.median(fast_seconds),
+                   'ratio': np.median(plain_seconds / fast_seconds),
+                   'difference': max(float(np.abs(np.subtract(found[name], wanted[name])).max())
+                                     for name in wanted)}
+
+    def start(self):
+        """test.py for one image, from command to picture."""
+        yield from self._commands('test.py on 1 image', 1, self.args.rounds)
+
+    def test(self):
+        """test.py for many images, from command to the last picture."""
+        yield from self._commands(f'test.py on {self.args.images} images', self.args.images, 1)
+
+    def _commands(self, what, images, rounds):
+        with tempfile.TemporaryDirectory() as folder:
+            experiment = _experiment(folder, dataclasses.replace(
+                self.config, dataroot=os.path.join(folder, 'data')), images)
+            positions = [str(position + 1) for position in range(images)]
+            commands = [[os.path.join(ROOT, 'scripts', 'plain.py'), experiment, '--img',
+                         *positions],
+                        [os.path.join(ROOT, 'test.py'), '--experiment_name',
+                         os.path.basename(experiment), '--test_int', '2', '--clear', '--img',
+                         *positions]]
+            results = [[_run(command, folder) for command in commands] for _ in range(rounds)]
+            seconds, memory = np.median(results, axis=0).T
+            yield {'what': what, 'plain': seconds[0], 'fast': seconds[1],
+                   'ratio': seconds[0] / seconds[1]}
+            yield {'what': f'{what}, memory', 'plain': memory[0], 'fast': memory[1],
+                   'ratio': memory[1] / memory[0], 'unit': 'MB'}
+
+
+PARTS = ('edit', 'sheet', 'train', 'data', 'metrics', 'start', 'test')
+
+
+def _training_memory(case):
+    """Peak memory in MB of a process that trains for two iterations."""
+    config, is_plain = case
+    iterate = training_iteration(config, **({'products': ()} if is_plain else {}))
+    iterate()
+    iterate()
+    return _peak_memory('self')
+
+
+def _peak_memory(process):
+    """Most memory in MB that a process had so far; 0 if it has ended.
+
+    Linux only. Not that of `resource`, which begins with what the parent had at the fork.
+    """
+    with open(f'/proc/{process}/status') as stream:
+        lines = [line.split() for line in stream if line.startswith('VmHWM')]
+    return int(lines[0][1]) / 1024 if lines else 0
+
+
+def _run(arguments, folder):
+    """(seconds, peak memory in MB) of a Python command."""
+    began, memory = time.monotonic(), 0
+    with open(os.path.join(folder, 'errors.txt'), 'w+') as errors:
+        process = subprocess.Popen([sys.executable, *arguments], cwd=folder,
+                                   stdout=subprocess.DEVNULL, stderr=errors)
+        while process.poll() is None:
+            memory = max(memory, _peak_memory(process.pid))
+            time.sleep(.02)
+        seconds = time.monotonic() - began
+        if process.returncode:
+            errors.seek(0)
+            raise RunFailed(f'{" ".join(arguments[:3])} ...: {errors.read()[-500:]}')
+    return seconds, memory
+
+
+def _noisy_photos(folder, count):
+    """Paths of JPEGs of CelebA's size, and about its bytes."""
+    import imlib  # noqa: PLC0415
+
+    random, paths = np.random.RandomState(0), []
+    for number in range(1, count + 1):
+        small = random.randint(0, 256, [28, 23, 3], np.uint8).repeat(8, 0).repeat(8, 1)
+        noise = random.normal(scale=8, size=[218, 178, 3])
+        paths.append(os.path.join(folder, f'{number:06d}.jpg'))
+        imlib.write(paths[-1], np.clip(small[:218, :178] + noise, 0, 255).astype(np.uint8),
+                    quality=60)
+    return paths
+
+
+def _noisy_sheets(path, config, count):
+    """A `SheetFolder` of sheets as test.py writes them."""
+    import imlib  # noqa: PLC0415
+    from stgan import sheets  # noqa: PLC0415
+
+    plan, random = sheets.single_plan(config, 2.), np.random.RandomState(0)
+    size, columns = config.img_size, len(plan.columns)
+    names = [f'{number:06d}.png' for number in range(1, count + 1)]
+    ramp = np.linspace(-.8, .8, size, dtype=np.float32)[:, np.newaxis, np.newaxis]
+    for number, name in enumerate(names):
+        if number < 20:
+            pictures = ramp + random.normal(scale=.02, size=[1 + columns, size, size, 3])
+            imlib.write(os.path.join(path, name), sheets.compose(pictures[0], pictures[1:]))
+        else:
+            os.link(os.path.join(path, names[number % 20]), os.path.join(path, name))
+    return sheets.SheetFolder(path, size, plan.columns, list(config.atts),
+                              dict.fromkeys(names))
+
+
+def _experiment(folder, config, images):
+    """Folder of an experiment with random weights and slots, as training leaves it."""
+    from stgan import attributes  # noqa: PLC0415
+
+    os.makedirs(os.path.join(config.dataroot, 'img_align_celeba'))
+    names = [os.path.basename(path) for path in _noisy_photos(
+        os.path.join(config.dataroot, 'img_align_celeba'), images)]
+    random = np.random.RandomState(0)
+    rows = [' '.join([name] + list(random.choice(['1', '-1'], 40))) for name in names]
+    with open(os.path.join(config.dataroot, 'list_attr_celeba.txt'), 'w') as stream:
+        stream.write('\n'.join([str(images), ' '.join(attributes.CELEBA_ATTRIBUTES)] + rows))
+    experiment = os.path.join(folder, 'output', 'speed')
+    config.save(experiment)
+    # In a process of its own, whose memory is free before the commands run.
+    list(parallel_map(_save_weights, [(config, experiment), (config, '')], 2, chunksize=1))
+    return experiment
+
+
+def _save_weights(case):
+    """Write a checkpoint of a training that has not begun."""
+    config, experiment = case
+    if not experiment:
+        return    # a second item, as parallel_map stays in its process for one
+    from stgan import data, training  # noqa: PLC0415
+    from tflib import checkpoint, tf, utils  # noqa: PLC0415
+
+    size = config.img_size
+    labels = tf.zeros([config.batch_size, config.n_att], tf.int64)
+    training.build(config, data.Batch(tf.zeros([config.batch_size, size, size, 3]), labels, labels,
+                                      tf.constant(0, tf.int64)))
+    with utils.session() as session:
+        session.run(tf.global_variables_initializer())
+        checkpoint.Checkpoints(os.path.join(experiment, 'checkpoints'), 1).save(session, 'model')
+
+
+@contextlib.contextmanager
+def _without_progress():
+    """Progress bars of library code are not what this command has to say."""
+    with open(os.devnull, 'w') as nowhere, contextlib.redirect_stderr(nowhere):
+        yield
+
+
+def machine():
+    """What the figures depend on."""
+    from tflib import utils  # noqa: PLC0415
+
+    model, flags = platform.processor(), []
+    with contextlib.suppress(OSError), open('/proc/cpuinfo') as stream:
+        lines = dict(line.split(':', 1) for line in stream.read().splitlines() if ':' in line)
+        lines = {key.strip(): value.strip() for key, value in lines.items()}
+        model, flags = lines.get('model name', model), lines.get('flags', '').split()
+    return {'tensorflow': utils.tensorflow_version(), 'python': platform.python_version(),
+            'cpu': model, 'features': [name for name in CPU_FEATURES if name in flags],
+            'threads': usable_cores()}
+
+
+def print_table(facts, rows):
+    """Print what was measured."""
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    console = Console()
+    console.print(f'{facts["tensorflow"]}, Python {facts["python"]}, {facts["threads"]} threads, '
+                  f'{facts["cpu"]} ({" ".join(facts["features"])})', markup=False)
+    console.print('matrix product, GFLOP/s: ' + ', '.join(
+        f'{name} {value:.0f}' for name, value in facts['peak'].items()), markup=False)
+    table = Table('', 'plain', 'here', 'ratio', 'GFLOP/s', 'of peak', 'max diff.', box=None)
+    for column in table.columns:
+        column.no_wrap = True
+    for row in rows:
+        unit = row.get('unit')
+        plain, here = (f'{row[way]:.0f} {unit}' if unit else _seconds(row[way])
+                       for way in ('plain', 'fast'))
+        table.add_row(row['what'], plain, here, f'{row["ratio"]:.2f}x',
+                      f'{row["gflops"]:.0f}' if 'gflops' in row else '',
+                      f'{row["of peak"]:.0%}' if 'of peak' in row else '',
+                      f'{row["difference"]:.1e}' if 'difference' in row else '')
+    console.print(table)
+
+
+def _seconds(value):
+    return f'{value:.3g} s' if value >= 1 else f'{value * 1e3:.3g} ms'
+
+
+def main():
+    parser = ArgumentParser(description=__doc__)
+    # No `choices`: of Python 3.7 to 3.8, which refuse an empty list of them.
+    parser.add_argument('parts', nargs='*', help=f'what to measure: {" ".join(PARTS)}')
+    parser.add_argument('--dim', type=int, default=64, help='channels of the first layers')
+    parser.add_argument('--img_size', type=int, default=128)
+    parser.add_argument('--batch_sizes', type=int, nargs='+', default=[8, 16], help='of training')
+    parser.add_argument('--precisions', nargs='+', default=['high'], choices=('high', 'mixed'),
+                        help='of the fast way; the plain one is in high')
+    parser.add_argument('--rounds', type=int, default=5, help='how often both ways take turns')
+    parser.add_argument('--images', type=int, default=200, help='of the part `test`')
+    parser.add_argument('--sheets', type=int, default=2000, help='of the part `metrics`')
+    parser.add_argument('--memory', action='store_true', help='peak memory of training too')
+    parser.add_argument('--output', default='', help='JSON file to write; default: none')
+    args = parser.parse_args()
+    unknown = set(args.parts).difference(PARTS)
+    if unknown:
+        parser.error(f'{" ".join(sorted(unknown))}: choose from {" ".join(PARTS)}')
+    for flag in ('dim', 'rounds', 'images', 'sheets'):
+        if getattr(args, flag) < 1:
+            parser.error(f'--{flag} {getattr(args, flag)}: expected at least 1')
+    if args.sheets < 10:
+        parser.error(f'--sheets {args.sheets}: expected at least 10')
+
+    from tflib import utils  # noqa: PLC0415
+    utils.resolve_device('auto')    # quietly
+    for precision in args.precisions:
+        utils.session_config('cpu', precision)    # refuses what cannot mix
+    benchmark = Benchmark(args)
+    facts = dict(machine(), peak=benchmark.measure_peak())
+    rows = []
+    for part in args.parts or PARTS:
+        rows += getattr(benchmark, part)()
+    print_table(facts, rows)
+    if args.output:
+        write_json(args.output, dict(facts, options=vars(args), rows=rows))
+        print(f'wrote {args.output}')
+
+
+if __name__ == '__main__':
+    run_command(main)
