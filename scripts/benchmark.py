@@ -409,7 +409,8 @@ def print_table(facts, rows):
                   f'{facts["cpu"]} ({" ".join(facts["features"])})', markup=False)
     console.print('matrix product, GFLOP/s: ' + ', '.join(
         f'{name} {value:.0f}' for name, value in facts['peak'].items()), markup=False)
-    table = Table('', 'plain', 'here', 'ratio', 'GFLOP/s', 'of peak', 'max diff.', box=None)
+    table = Table('', 'plain', 'here', 'ratio', 'GFLOP/s', 'of peak', 'diff.', box=None,
+                  padding=(0, 1, 0, 0), pad_edge=False)
     for column in table.columns:
         column.no_wrap = True
     for row in rows:
@@ -419,7 +420,7 @@ def print_table(facts, rows):
         table.add_row(row['what'], plain, here, f'{row["ratio"]:.2f}x',
                       f'{row["gflops"]:.0f}' if 'gflops' in row else '',
                       f'{row["of peak"]:.0%}' if 'of peak' in row else '',
-                      f'{row["difference"]:.1e}' if 'difference' in row else '')
+                      f'{row["difference"]:.0e}' if 'difference' in row else '')
     console.print(table)
 
 
