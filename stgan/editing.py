@@ -97,7 +97,10 @@ class Editor:
         with tf.Graph().as_default() as graph:
             self._graph = EditGraph(self.config, checkpoint.tensors(self.checkpoint, variables))
             self._session = utils.session(device, threads, graph, precision)
-            self._session.run(tf.local_variables_initializer())
+            try:
+                self._session.run(tf.local_variables_initializer())
+            except tf.errors.OpError as error:    # such as values of another number type
+                raise UserError(f'{self.checkpoint}: unusable ({utils.reason(error)})') from None
 
     def edit(self, image, targets, source=None):
         """Edit one image.

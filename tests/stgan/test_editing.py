@@ -10,6 +10,7 @@ import imlib
 from pylib import RunFailed, UserError
 from stgan import attributes, data
 from stgan.editing import Editor
+from tflib import checkpoint, tf
 
 
 def assert_like_published(folder, wanted_folder):
@@ -147,6 +148,21 @@ def test_sheets_of_other_settings_are_made_anew(run, workspace):
     done = run(*TEST, '--img', 55, '--test_int', 2)
     assert done.status == 0 and 'there already' not in done.out
     assert (folder / '000055.png').read_bytes() != before['000055.png']
+
+
+def test_weights_of_another_number_type_are_refused(workspace):
+    experiment = workspace / 'output' / 'toy'
+    path = checkpoint.require_latest(str(experiment / 'checkpoints'))
+    reader = tf.train.NewCheckpointReader(path)
+    with tf.Graph().as_default(), tf.Session() as session:
+        for name in checkpoint.variables_in(path):
+            value = reader.get_tensor(name)
+            tf.get_variable(name, initializer=np.float64(value) if name.endswith('weights') else
+                            value)
+        session.run(tf.global_variables_initializer())
+        tf.train.Saver().save(session, path, write_meta_graph=False, write_state=False)
+    with pytest.raises(UserError, match='unusable'):
+        Editor(str(experiment), device='cpu')
 
 
 def test_a_sheet_that_cannot_be_written_ends_the_test(run, workspace, monkeypatch):
