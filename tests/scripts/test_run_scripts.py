@@ -150,10 +150,13 @@ signal.signal(signal.SIGINT, stop)
 open('ready', 'w').close()
 time.sleep(60)
 ''')
+    # Tests in the background of a shell have SIGINT ignored, which children would inherit.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         ['bash', str(SCRIPTS / 'train_full_1p.sh'), '--data_path=d'], cwd=str(tmp_path),
         env=dict(os.environ, PYTHON=str(python)), stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL, start_new_session=True)
+    signal.signal(signal.SIGINT, before)
     while not (tmp_path / 'ready').exists():
         time.sleep(.05)
     # As a terminal or a batch system does: to all that the script started in its group.
