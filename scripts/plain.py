@@ -69,13 +69,6 @@ def test(experiment_dir, dataroot, positions, test_int=2.):
                         sheets.compose(image, generator.sheet(session, image, labels)))
 
 
-def training_graph(config, batch):
-    """The `training.TrainingGraph` of convolutions only."""
-    from stgan import training  # noqa: PLC0415
-
-    return training.build(config, batch, products=())
-
-
 def measure_folder(folder):
     """Return OrderedDict sheet name -> (PSNR in dB, SSIM) of the reconstructions in a folder.
 

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from scripts import plain
 from stgan import data, fast, models, training
 from stgan.config import RunConfig
 from tflib import layers, tf, utils
@@ -47,11 +46,14 @@ def test_training_equals_the_plain_one(monkeypatch, options):
     random, size = np.random.RandomState(0), config.img_size
     images = random.uniform(-1, 1, [2, size, size, 3]).astype(np.float32)
     a, b = random.randint(0, 2, [2, 2, config.n_att])
-    results = []
-    for build in (plain.training_graph, training.build):
+    results, kinds = [], []
+    for products in ((), ('up', 'down')):
         with tf.Graph().as_default(), utils.session() as session:
-            graph = build(config, data.Batch(tf.constant(images), tf.constant(a), tf.constant(b),
-                                             tf.constant(7, tf.int64)))
+            batch = data.Batch(tf.constant(images), tf.constant(a), tf.constant(b),
+                               tf.constant(7, tf.int64))
+            graph = training.build(config, batch, products=products)
+            kinds.append([operation.type for operation in
+                          tf.get_default_graph().get_operations()])
             weights = utils.trainable_variables('D', 'Genc', 'Gstu', 'Gdec')
             session.run(tf.global_variables_initializer())
             values = []
@@ -59,6 +61,7 @@ def test_training_equals_the_plain_one(monkeypatch, options):
                 terms, _ = session.run([update.terms, update.op], {graph.learning_rate: 1e-4})
                 values += terms.values()
             results.append((values, session.run(weights)))
+    assert kinds[1].count('MatMul') > kinds[0].count('MatMul')
     np.testing.assert_allclose(results[1][0], results[0][0], rtol=1e-4, atol=1e-5)
     for fast_weight, plain_weight in zip(results[1][1], results[0][1]):
         # An update moves a weight by 1e-4 or less, in its gradient's direction.
