@@ -103,14 +103,14 @@ def build(config, batch, device='cpu', products=None):
     D and G have loss graphs of their own: a D update computes nothing that only G needs.
 
     Args:
-        products: the kinds of layers that are computed as `layers.products`; None: those that
-            gain by it on the device and the TensorFlow in use.
+        products: whether deep layers are computed as `layers.products`; None: on CPUs.
     """
     if products is None:
-        products = _product_kinds(device)
+        # precision_tool's golden runs set STGAN_PLAIN, as an NPU's graph has convolutions there.
+        products = device == 'cpu' and not os.environ.get('STGAN_PLAIN')
     rate = tf.placeholder(tf.float32, [])
     with tf.variable_scope('', initializer=GlorotUniform(config.seed)), \
-            layers.products(*products):
+            layers.products() if products else contextlib.nullcontext():
         count = config.batch_size
         alpha = _uniform([count, 1, 1, 1], config, ALPHA, batch.number)
         beta = _uniform(tf.shape(batch.xa), config, BETA, batch.number)
@@ -129,13 +129,6 @@ def build(config, batch, device='cpu', products=None):
     with tf.control_dependencies([g_update.op]):
         g_update = g_update._replace(op=counter.assign_add(1, read_value=False))
     return TrainingGraph([d_update] * config.n_d + [g_update], counter, rate)
-
-
-def _product_kinds(device):
-    # precision_tool's golden runs set STGAN_PLAIN, as an NPU's graph has convolutions there.
-    if device != 'cpu' or os.environ.get('STGAN_PLAIN'):
-        return ()
-    return ('up', 'down') if tf.__version__.startswith('1.') else ('up',)
 
 
 def _update(config, device, name, terms, variables, rate):

@@ -13,7 +13,7 @@ from tflib.npu import float32_scope
 # A layer is computed as a matrix product (`products`) if its smaller map is at most so high and
 # wide and its kernel has at least so many elements. Measured: docs/performance.md.
 PRODUCT_MAP, PRODUCT_KERNEL = 8, 1 << 22
-_PRODUCT_KINDS = set()
+_AS_PRODUCTS = False
 
 
 class GlorotUniform:
@@ -104,7 +104,7 @@ def conv2d(x, channels, kernel_size, stride=1, normalizer=None, activation=None)
     """SAME convolution: [N,H,W,C] -> [N,ceil(H/stride),ceil(W/stride),channels]."""
     with tf.variable_scope(None, 'Conv'):
         weights = variable('weights', [kernel_size, kernel_size, x.shape.as_list()[-1], channels])
-        if _is_product('down', weights, stride, x.shape.as_list()[1] // 2):
+        if _is_product(weights, stride, x.shape.as_list()[1] // 2):
             y = _down_product(x, weights)
         else:
             y = tf.nn.conv2d(x, weights, [1, stride, stride, 1], 'SAME')
@@ -116,7 +116,7 @@ def conv2d_transpose(x, channels, kernel_size, stride=1, normalizer=None, activa
     with tf.variable_scope(None, 'Conv2d_transpose'):
         batch, height, width, in_channels = shape(x)
         weights = variable('weights', [kernel_size, kernel_size, channels, in_channels])
-        if _is_product('up', weights, stride, height):
+        if _is_product(weights, stride, height):
             y = _up_product(x, weights)
         else:
             y = tf.nn.conv2d_transpose(
@@ -126,38 +126,32 @@ def conv2d_transpose(x, channels, kernel_size, stride=1, normalizer=None, activa
 
 
 @contextlib.contextmanager
-def products(*kinds):
+def products():
     """Compute deep layers, whose kernels are far larger than their maps, as matrix products.
 
     On CPUs, which rearrange a convolution's kernel in every call but take a product's as it is.
     The values are the same but for rounding.
-
-    Args:
-        kinds: 'down' for convolutions, 'up' for transposed ones; of 4x4 and stride 2.
     """
-    before = set(_PRODUCT_KINDS)
-    _PRODUCT_KINDS.update(kinds)
+    global _AS_PRODUCTS    # noqa: PLW0603  (a scope, as TensorFlow's own)
+    before, _AS_PRODUCTS = _AS_PRODUCTS, True
     try:
         yield
     finally:
-        _PRODUCT_KINDS.intersection_update(before)
+        _AS_PRODUCTS = before
 
 
-def _is_product(kind, weights, stride, size):
+def _is_product(weights, stride, size):
     kernel = weights.shape.as_list()
-    return (kind in _PRODUCT_KINDS and kernel[:2] == [4, 4] and stride == 2
-            and size <= PRODUCT_MAP and weights.shape.num_elements() >= PRODUCT_KERNEL)
+    return (_AS_PRODUCTS and kernel[:2] == [4, 4] and stride == 2 and size <= PRODUCT_MAP
+            and weights.shape.num_elements() >= PRODUCT_KERNEL)
 
 
 def _down_product(x, weights):
     """SAME convolution (4x4, stride 2) as a product of image patches and the flat kernel."""
     _, _, in_channels, channels = weights.shape.as_list()
     height, width = (size // 2 for size in x.shape.as_list()[1:3])
-    x = tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]])
-    x = tf.stack([x[:, :, tap:tap + 2 * width - 1:2] for tap in range(4)], axis=3)
-    x = tf.stack([x[:, tap:tap + 2 * height - 1:2] for tap in range(4)], axis=3)
-    y = tf.matmul(tf.reshape(x, [-1, 16 * in_channels]),
-                  tf.reshape(weights, [16 * in_channels, channels]))
+    y = _product(tf.reshape(_patches(x), [-1, 16 * in_channels]),
+                 tf.reshape(weights, [16 * in_channels, channels]))
     return tf.reshape(y, [-1, height, width, channels])
 
 
@@ -165,20 +159,62 @@ def _up_product(x, weights):
     """SAME transposed convolution (4x4, stride 2): all taps of all pixels, added up."""
     _, height, width, in_channels = x.shape.as_list()
     channels = weights.shape.as_list()[2]
-    y = tf.matmul(tf.reshape(x, [-1, in_channels]),
-                  tf.reshape(weights, [16 * channels, in_channels]), transpose_b=True)
-    y = tf.reshape(y, [-1, height, width, 4, 4 * channels])
-    y = _overlapping([tf.reshape(tap, [-1, height, width * 4 * channels])
-                      for tap in tf.unstack(y, axis=3)])
-    y = _overlapping(tf.unstack(tf.reshape(y, [-1, width, 4, channels]), axis=2))
-    return tf.reshape(y, [-1, 2 * height, 2 * width, channels])
+    y = _product_transposed(tf.reshape(x, [-1, in_channels]),
+                            tf.reshape(weights, [16 * channels, in_channels]))
+    return _added_up(tf.reshape(y, [-1, height, width, 16 * channels]))
 
 
-def _overlapping(taps):
-    """[B,n,c] of each of four taps -> [B,n,2,c]: output 2i is in reach of the inputs i-1 and i."""
-    even = taps[1] + tf.pad(taps[3][:, :-1], [[0, 0], [1, 0], [0, 0]])
-    odd = taps[2] + tf.pad(taps[0][:, 1:], [[0, 0], [0, 1], [0, 0]])
-    return tf.stack([even, odd], axis=2)
+@tf.custom_gradient
+def _product(x, weights):
+    """x [N,k] times weights [k,n].
+
+    With a gradient of its own because x weights^T, the gradient of x, is slow as TensorFlow writes
+    it: it goes through the weights, of which there are far more, against their order.
+    """
+    def gradient(dy):
+        return _product_transposed(dy, weights), tf.matmul(x, dy, transpose_a=True)
+    return tf.matmul(x, weights), gradient
+
+
+@tf.custom_gradient
+def _product_transposed(x, weights):
+    """x [N,n] times weights^T [n,k]; see `_product`."""
+    def gradient(dy):
+        return _product(dy, weights), tf.matmul(dy, x, transpose_a=True)
+    return tf.transpose(tf.matmul(weights, x, transpose_b=True)), gradient
+
+
+@tf.custom_gradient
+def _patches(x):
+    """What each place of a 4x4 kernel of stride 2 sees: [N,2h,2w,c] -> [N,h,w,16c].
+
+    By pairs of rows and columns, which overlap by one, as whole rows are faster to move than
+    every other pixel.
+    """
+    _, height, width, channels = x.shape.as_list()
+    pairs = tf.reshape(tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]]),
+                       [-1, height // 2 + 1, 2, width // 2 + 1, 2 * channels])
+    even, odd = tf.unstack(tf.concat([pairs[:, :, :, :-1], pairs[:, :, :, 1:]], axis=4), axis=2)
+    return tf.concat([even[:, :-1], odd[:, :-1], even[:, 1:], odd[:, 1:]], axis=3), _added_up
+
+
+@tf.custom_gradient
+def _added_up(patches):
+    """Patches laid over each other where they come from, see `_patches`: -> [N,2h,2w,c]."""
+    _, height, width, depth = patches.shape.as_list()
+    taps = tf.split(patches, 4, axis=3)
+    rows = [_overlapping(taps[row], taps[2 + row], axis=1) for row in range(2)]
+    left, right = tf.split(tf.stack(rows, axis=2), 2, axis=4)
+    x = tf.reshape(_overlapping(left, right, axis=3),
+                   [-1, 2 * height + 2, 2 * width + 2, depth // 16])
+    return x[:, 1:-1, 1:-1], _patches
+
+
+def _overlapping(first, second, axis):
+    """The sum of two tensors, the second of them one place further along an axis."""
+    def padded(x, *places):
+        return tf.pad(x, [places if each == axis else (0, 0) for each in range(x.shape.ndims)])
+    return padded(first, 0, 1) + padded(second, 1, 0)
 
 
 def flatten(x):
@@ -195,7 +231,8 @@ def flatten_fully_connected(x, channels, activation=None):
         x = flatten(x)
         with tf.variable_scope('fully_connected'):
             weights = variable('weights', [x.shape.as_list()[-1], channels])
-            return _finish(tf.matmul(x, weights), None, activation)
+            multiply = _product if _AS_PRODUCTS else tf.matmul
+            return _finish(multiply(x, weights), None, activation)
 
 
 def concat_label(z, label):
