@@ -199,7 +199,7 @@ class Benchmark:
                 config = dataclasses.replace(self.config, batch_size=batch_size)
                 fast = dataclasses.replace(config, precision=precision)
                 yield self.compare(f'iteration, batch {batch_size}, {precision}',
-                                   [training_iteration(config, products=False),
+                                   [training_iteration(config, plain=True),
                                     training_iteration(fast)])
             if self.args.memory:
                 # In processes of their own, as a process's peak never goes down.
@@ -278,7 +278,7 @@ PARTS = ('edit', 'sheet', 'train', 'data', 'metrics', 'start', 'test')
 def _training_memory(case):
     """Peak memory in MB of a process that trains for two iterations."""
     config, is_plain = case
-    iterate = training_iteration(config, **({'products': False} if is_plain else {}))
+    iterate = training_iteration(config, **({'plain': True} if is_plain else {}))
     iterate()
     iterate()
     return _peak_memory('self')

@@ -44,26 +44,43 @@ iterations; num_ckpt, keep_every, time_limit, on_nan, log_images: as in `RunConf
 """
 
 
-def discriminator_terms(config, batch, alpha=None, beta=None):
+def discriminator_terms(config, batch, alpha=None, beta=None, plain=False):
     """What a D update minimizes ('d_loss') and its parts, as OrderedDict of scalars.
 
-    Source: paper formulas 9 and 11. alpha, beta: as in `losses.gradient_penalty`.
+    Source: paper formulas 9 and 11.
+
+    Args:
+        alpha, beta: as in `losses.gradient_penalty`.
+        plain: call D for real and for edited images one after the other, as published.
     """
     critic = functools.partial(models.discriminate, config)
     source, target = _signed(config, batch.a), _signed(config, batch.b)
     with tf.name_scope('edit'):
         label = attributes.generator_label(config.label, source, target)
         xb_ = models.decode(config, models.encode(config, batch.xa), label)
-    # One call for both would be no faster, and the gradient of D_adv's last bias, which is zero
-    # for wgan, a rounding error that Adam blows up (docs/performance.md).
-    xa_logit_gan, xa_logit_att = critic(batch.xa)
-    xb__logit_gan, _ = critic(xb_)
+    if plain:
+        xa_logit_gan, xa_logit_att = critic(batch.xa)
+        xb__logit_gan, _ = critic(xb_)
+    else:
+        (xa_logit_gan, xa_logit_att), (xb__logit_gan, _) = _of_pairs(critic, batch.xa, xb_)
     gan = losses.discriminator_adversarial_loss(config.mode, xa_logit_gan, xb__logit_gan)
     fake = xb_ if config.mode == 'wgan' else None
     gp = losses.gradient_penalty(critic, batch.xa, fake, alpha, beta)
     att = losses.sigmoid_cross_entropy(batch.a, xa_logit_att)
     loss = gan + config.gp_weight * gp + config.d_att_weight * att
     return OrderedDict(d_loss_gan=gan, gp=gp, d_loss_att=att, d_loss=loss)
+
+
+def _of_pairs(critic, xa, xb_):
+    """What the critic says of each of two image batches [N,S,S,3], in one call of 2N images.
+
+    Images of both take turns: gradients that cancel each other, such as those of the last bias
+    for wgan, then do so exactly in whatever order they are added up. A rounding error would be no
+    less to Adam than a gradient.
+    """
+    pairs = tf.reshape(tf.stack([xa, xb_], axis=1), [-1] + xa.shape.as_list()[1:])
+    logits = critic(pairs)
+    return [[logit[place::2] for logit in logits] for place in range(2)]
 
 
 def generator_terms(config, batch):
@@ -97,17 +114,16 @@ def _uniform(shape, config, purpose, number):
     return tf.random.stateless_uniform(shape, key)
 
 
-def build(config, batch, device='cpu', products=None):
+def build(config, batch, device='cpu', plain=False):
     """Return the `TrainingGraph` of STGAN on a `data.Batch`.
 
     D and G have loss graphs of their own: a D update computes nothing that only G needs.
 
     Args:
-        products: whether deep layers are computed as `layers.products`; None: on CPUs.
+        plain: arrange it as published, which is slower and gives the same but for rounding.
     """
-    if products is None:
-        # precision_tool's golden runs set STGAN_PLAIN, as an NPU's graph has convolutions there.
-        products = device == 'cpu' and not os.environ.get('STGAN_PLAIN')
+    # precision_tool's golden runs set STGAN_PLAIN, as an NPU's graph has convolutions only.
+    products = device == 'cpu' and not plain and not os.environ.get('STGAN_PLAIN')
     rate = tf.placeholder(tf.float32, [])
     with tf.variable_scope('', initializer=GlorotUniform(config.seed)), \
             layers.products() if products else contextlib.nullcontext():
@@ -118,7 +134,7 @@ def build(config, batch, device='cpu', products=None):
         with tf.name_scope('G_loss'):
             g_terms = generator_terms(config, batch)
         with tf.name_scope('D_loss'):
-            d_terms = discriminator_terms(config, batch, alpha, beta)
+            d_terms = discriminator_terms(config, batch, alpha, beta, plain)
     d_variables = utils.trainable_variables('D')
     g_variables = utils.trainable_variables(*editing.GENERATOR_SCOPES)
     counter = utils.iteration_counter()

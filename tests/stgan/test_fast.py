@@ -47,11 +47,11 @@ def test_training_equals_the_plain_one(monkeypatch, options):
     images = random.uniform(-1, 1, [2, size, size, 3]).astype(np.float32)
     a, b = random.randint(0, 2, [2, 2, config.n_att])
     results, kinds = [], []
-    for products in (False, True):
+    for plain in (True, False):
         with tf.Graph().as_default(), utils.session() as session:
             batch = data.Batch(tf.constant(images), tf.constant(a), tf.constant(b),
                                tf.constant(7, tf.int64))
-            graph = training.build(config, batch, products=products)
+            graph = training.build(config, batch, plain=plain)
             kinds.append([operation.type for operation in
                           tf.get_default_graph().get_operations()])
             weights = utils.trainable_variables('D', 'Genc', 'Gstu', 'Gdec')
