@@ -6,6 +6,7 @@ As a command it edits like the published test.py, from start to end:
 
 import argparse
 import functools
+import gc
 import os
 import sys
 from collections import OrderedDict
@@ -113,7 +114,10 @@ def main():
     parser.add_argument('--dataroot', default='')
     parser.add_argument('--img', type=int, nargs='*', help='1-based list positions')
     args = parser.parse_args()
+    # Before tflib imports it with less around it, and leaves it out of garbage collection.
+    import tensorflow.compat.v1  # noqa: F401, PLC0415
     test(args.experiment_dir, args.dataroot, args.img)
+    gc.unfreeze()
 
 
 if __name__ == '__main__':

@@ -81,13 +81,16 @@ class Editor:
     def __init__(self, experiment_dir, device='auto', precision='high', threads=-1, edit_batch=7):
         self.config, _ = load_config(experiment_dir)
         self._edit_batch = edit_batch
-        self.checkpoint = checkpoint.require_latest(os.path.join(experiment_dir, 'checkpoints'),
-                                                    GENERATOR_SCOPES)
         device = utils.resolve_device(device)
-        with tf.Graph().as_default() as graph:
-            self._graph = EditGraph(self.config)
-            variables = tf.global_variables()
-            checkpoint.check_fits(self.checkpoint, variables, GENERATOR_SCOPES)
+        with ThreadPoolExecutor(1) as reader:
+            # The weights are read and checked while the graph is built.
+            found = reader.submit(checkpoint.require_latest,
+                                  os.path.join(experiment_dir, 'checkpoints'), GENERATOR_SCOPES)
+            with tf.Graph().as_default() as graph:
+                self._graph = EditGraph(self.config)
+                variables = tf.global_variables()
+            self.checkpoint = found.result()
+        checkpoint.check_fits(self.checkpoint, variables, GENERATOR_SCOPES)
         if device == 'npu':
             print('NPU: edits as stgan/models.py computes them; the faster stgan/fast.py was never '
                   'tried on one', flush=True)

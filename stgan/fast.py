@@ -206,7 +206,7 @@ def _up_by_phases(x, weights):
     _, height, width, _ = x.shape.as_list()
     channels = weights.shape.as_list()[2]
     # [input rows, columns, channels, output channels] of each phase.
-    taps = tf.transpose(tf.reshape(weights[::-1, ::-1], [2, 2, 2, 2, channels, -1]),
+    taps = tf.transpose(tf.reshape(tf.reverse(weights, [0, 1]), [2, 2, 2, 2, channels, -1]),
                         [1, 3, 0, 2, 5, 4])
     rows = []
     for row in (0, 1):

@@ -5,6 +5,7 @@ sessions) on 1.15 and on 2.x alike.
 """
 
 import contextlib
+import gc
 import os
 import sys
 import warnings
@@ -51,7 +52,25 @@ def _without_keras():
         del sys.modules['keras']
 
 
-with quiet_native_code(), _without_keras(), warnings.catch_warnings():
+@contextlib.contextmanager
+def _without_garbage_collection():
+    """Keep the collector from what is created here, now and ever.
+
+    TensorFlow's modules are a million objects that live as long as the process: looking for cycles
+    in them takes a fifth of the import and, at the end, as long again (docs/performance.md).
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if was_enabled:
+            gc.enable()
+
+
+with quiet_native_code(), _without_keras(), _without_garbage_collection(), \
+        warnings.catch_warnings():
     # NumPy 1.18 comments on TensorFlow 1.15's dtype definitions, six times.
     warnings.simplefilter('ignore', FutureWarning)
     import tensorflow.compat.v1 as tf
