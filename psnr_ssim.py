@@ -19,18 +19,18 @@ def main():
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument('--experiment_name', help='measure output/NAME/sample_testing')
     where.add_argument('--img_dir', help='folder of sheets, wherever it is')
-    parser.add_argument('--processes', type=int, help='worker processes; None: one per core')
+    parser.add_argument('--threads', type=int, help='sheets measured at once; None: one per core')
     parser.add_argument('--allow_lossy', action='store_true', help='measure JPEG sheets too')
     parser.add_argument('--allow_incomplete', action='store_true',
                         help='measure although sheets of labels.csv are missing')
     args = parser.parse_args()
-    if args.processes is not None and args.processes < 1:
-        parser.error(f'--processes {args.processes}: expected at least 1')
+    if args.threads is not None and args.threads < 1:
+        parser.error(f'--threads {args.threads}: expected at least 1')
     path = args.img_dir or os.path.join(experiment_folder(args.experiment_name), 'sample_testing')
     folder = sheets.open_folder(path, args.allow_lossy, args.allow_incomplete)
 
     report_folder = os.path.dirname(os.path.normpath(path)) or '.'
-    summary = metrics.write_report(report_folder, metrics.measure_folder(folder, args.processes))
+    summary = metrics.write_report(report_folder, metrics.measure_folder(folder, args.threads))
     table = Table('', 'images', 'PSNR in dB', 'SSIM', title='source vs reconstruction')
     table.add_row('this run', str(summary['images']),
                   'equal' if summary['psnr'] is None else f'{summary["psnr"]:.2f}',

@@ -26,6 +26,8 @@ setup(
         'matplotlib>=3.5',
         'rich>=13',
         'tqdm>=4.60',
+        # Faster decompression of sheets, where there are wheels of it.
+        'isal>=1.3; platform_machine in "x86_64 AMD64 aarch64 arm64"',
     ],
     extras_require={
         'dev': ['pytest>=7', 'hypothesis>=6', 'scikit-image>=0.19',

@@ -5,11 +5,12 @@ import functools
 import io
 import os
 from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from tqdm import tqdm
 
-from pylib import UserError, atomic_path, parallel_map, write_json, write_text
+from pylib import UserError, atomic_path, usable_cores, write_json, write_text
 
 # Published results on CelebA at 128x128 (paper, table 2).
 PAPER_PSNR, PAPER_SSIM, PAPER_IMAGES = 31.67, 0.948, 19962
@@ -20,7 +21,7 @@ WINDOW = 7
 C1, C2 = (.01 * 255) ** 2, (.03 * 255) ** 2
 
 # glibc keeps as much freed memory as the largest block it ever gave back (up to 32 MB). Otherwise
-# workers return theirs to the system and fetch it again for each sheet, a tenth of their time.
+# it returns that of a sheet to the system and fetches it again for the next, a tenth of the time.
 np.empty(1 << 24, np.uint8)
 
 
@@ -89,12 +90,12 @@ def _measure(folder, column, name):
     return psnr(results[column], source), ssim(results[column], source)
 
 
-def measure_folder(folder, processes=None):
+def measure_folder(folder, threads=None):
     """Return OrderedDict sheet name -> (PSNR in dB, SSIM) of the reconstructions in a folder.
 
     Args:
         folder: a `sheets.SheetFolder`.
-        processes: None: one per core.
+        threads: None: one per core.
 
     Raises:
         UserError: the sheets show no reconstruction, too small images, or one is unreadable.
@@ -104,8 +105,11 @@ def measure_folder(folder, processes=None):
                         f'{WINDOW}x{WINDOW} window of SSIM')
     measure = functools.partial(_measure, folder, folder.column_index('reconstruction'))
     names = list(folder.labels)
-    values = tqdm(parallel_map(measure, names, processes), total=len(names), unit='sheet',
-                  dynamic_ncols=True)
+    # Threads: what takes time, zlib and NumPy, runs beside Python, and processes would have to be
+    # started first.
+    with ThreadPoolExecutor(threads or usable_cores()) as pool:
+        values = list(tqdm(pool.map(measure, names), total=len(names), unit='sheet',
+                           dynamic_ncols=True))
     return OrderedDict(zip(names, values))
 
 

@@ -113,7 +113,7 @@ def evaluated(tmp_path_factory, trained, toy_data):
     for name, command, cwd in [
             ('test', ['test.py', '--experiment_name', 'toy', '--test_int', 2, '--edit_batch', 42],
              folder),
-            ('psnr', ['psnr_ssim.py', '--experiment_name', 'toy', '--processes', 2], folder),
+            ('psnr', ['psnr_ssim.py', '--experiment_name', 'toy', '--threads', 2], folder),
             ('train', ['att_classification/train.py', '--dataroot', toy_data, '--img_size', 32,
                        '--epoch', 2, '--batch_size', 16, '--output_dir', 'classifier'], folder),
             ('classify', ['att_classification/test.py', '--img_dir', 'toy/sample_testing',
@@ -198,7 +198,7 @@ def test_custom_data_with_ten_attributes(tmp_path, run, toy_data):
     assert done.status == 0, done.err
     assert 'ratios 0.9,0.02,0.08' in done.out
     for command in (['test.py', '--experiment_name', 'mine', '--test_int', 2],
-                    ['psnr_ssim.py', '--experiment_name', 'mine', '--processes', 1],
+                    ['psnr_ssim.py', '--experiment_name', 'mine', '--threads', 1],
                     ['att_classification/train.py', '--dataroot', 'mine', '--use_cropped_img',
                      '--img_size', 64, '--epoch', 1, '--batch_size', 16, '--output_dir', 'c'],
                     ['att_classification/test.py', '--img_dir', 'output/mine/sample_testing',

@@ -133,7 +133,7 @@ def test_results_become_pixels(run, bins):
             np.testing.assert_array_equal(results[variant], imlib.to_uint8(values))
         np.testing.assert_array_equal(
             source, imlib.to_uint8(read(bins, 'input1', f'{number}_0').reshape(32, 32, 3)))
-    done = run('psnr_ssim.py', '--img_dir', 'offline/sheets', '--processes', 1)
+    done = run('psnr_ssim.py', '--img_dir', 'offline/sheets', '--threads', 1)
     assert done.status == 0, done.err
     assert json.loads((bins / 'offline' / 'psnr_ssim.json').read_text())['images'] == 2
 

@@ -95,7 +95,7 @@ def test_too_small_images_are_refused(tmp_path):
 
 def test_command_agrees_with_scikit_image(run, published_run):
     """Fault 9: 128 pixels and 15 columns are not written into the evaluation."""
-    done = run('psnr_ssim.py', '--experiment_name', 'golden', '--processes', 1)
+    done = run('psnr_ssim.py', '--experiment_name', 'golden', '--threads', 1)
     assert done.status == 0, done.err
     assert 'paper' in done.out and '31.67' in done.out and '19962' in done.out
     experiment = published_run / 'output' / 'golden'
@@ -115,11 +115,11 @@ def test_command_agrees_with_scikit_image(run, published_run):
     assert imlib.read(str(experiment / 'psnr_ssim.png')).shape[1] == 1000
 
 
-def test_processes_give_the_same_values(run, published_run):
+def test_threads_give_the_same_values(run, published_run):
     values = []
-    for processes in (1, 2):
-        done = run('psnr_ssim.py', '--img_dir', 'output/golden/sample_testing', '--processes',
-                   processes)
+    for threads in (1, 2):
+        done = run('psnr_ssim.py', '--img_dir', 'output/golden/sample_testing', '--threads',
+                   threads)
         assert done.status == 0, done.err
         values.append((published_run / 'output' / 'golden' / 'psnr_ssim.csv').read_text())
     assert values[0] == values[1]
