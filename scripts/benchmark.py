@@ -209,22 +209,17 @@ class Benchmark:
                        'fast': fast, 'ratio': fast / plain, 'unit': 'MB'}
 
     def data(self):
-        """Decoded images, cropped and resized, on one thread."""
+        """A folder of JPEGs to batches, on one thread and on all cores."""
         from scripts import plain  # noqa: PLC0415
         from stgan import data  # noqa: PLC0415
-        from tflib import tf, utils  # noqa: PLC0415
 
-        with tempfile.TemporaryDirectory() as folder, tf.Graph().as_default():
-            paths = _noisy_photos(folder, 64)
-            path_ = tf.placeholder(tf.string, [])
-            images = [decode(path_, self.config.img_size, True)
-                      for decode in (plain.decode_image, data.decode_image)]
-            session = utils.session('cpu', threads=1)
-
-            def reader(image):
-                return lambda: [session.run(image, {path_: path}) for path in paths]
-            yield self.compare('decoding an image', [reader(image) for image in images],
-                               size=len(paths))
+        with tempfile.TemporaryDirectory() as folder:
+            paths = _noisy_photos(folder, 64) * self.args.epochs
+            for threads in sorted({1, usable_cores()}):
+                ways = [lambda threads=threads, load=load: [
+                    None for _ in load(paths, self.config.img_size, True, 32, threads)]
+                    for load in (plain.load_images, data.load_images)]
+                yield self.compare(f'decoding an image, {threads} threads', ways, size=len(paths))
 
     def metrics(self):
         """PSNR and SSIM of a folder of sheets, on all cores."""
@@ -440,13 +435,14 @@ def main():
     parser.add_argument('--rounds', type=int, default=5, help='how often both ways take turns')
     parser.add_argument('--images', type=int, default=200, help='of the part `test`')
     parser.add_argument('--sheets', type=int, default=2000, help='of the part `metrics`')
+    parser.add_argument('--epochs', type=int, default=64, help='over 64 photos, of the part `data`')
     parser.add_argument('--memory', action='store_true', help='peak memory of training too')
     parser.add_argument('--output', default='', help='JSON file to write; default: none')
     args = parser.parse_args()
     unknown = set(args.parts).difference(PARTS)
     if unknown:
         parser.error(f'{" ".join(sorted(unknown))}: choose from {" ".join(PARTS)}')
-    for flag in ('dim', 'rounds', 'images', 'sheets'):
+    for flag in ('dim', 'rounds', 'images', 'sheets', 'epochs'):
         if getattr(args, flag) < 1:
             parser.error(f'--{flag} {getattr(args, flag)}: expected at least 1')
     if args.sheets < 10:

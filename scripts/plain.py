@@ -56,12 +56,8 @@ def test(experiment_dir, dataroot, positions, test_int=2.):
         generator = Generator(config)
         checkpoint.restore(session, state.model_checkpoint_path, tf.global_variables(),
                            ('Genc', 'Gstu', 'Gdec'))
-        dataset = tf.data.Dataset.from_tensor_slices(celeba.paths(indices))
-        dataset = dataset.map(functools.partial(decode_image, img_size=config.img_size,
-                                                crop=celeba.crop), num_parallel_calls=16)
-        batch = tf.data.make_one_shot_iterator(dataset.batch(1).prefetch(2)).get_next()
-        for index in indices:
-            image, = session.run(batch)
+        for index, (image,) in zip(indices, load_images(
+                celeba.paths(indices), config.img_size, celeba.crop, 1)):
             labels = celeba.labels[[index]]
             targets, = attributes.single_targets(labels, config.atts, config.thres_int, test_int)
             labels = attributes.generator_label(
@@ -106,6 +102,21 @@ def decode_image(path, img_size, crop):
         image = tf.image.crop_to_bounding_box(image, *data.crop_box(img_size))
     image = tf.image.resize_images(image, [img_size, img_size], tf.image.ResizeMethod.BICUBIC)
     return tf.clip_by_value(image, 0, 255) / 127.5 - 1
+
+
+def load_images(paths, img_size, crop, batch_size, threads=16):
+    """Yield batches as csmliu/STGAN data.py@8a206ad reads them; arguments: of `data.load_images`."""
+    from tflib import tf, utils  # noqa: PLC0415
+
+    with tf.Graph().as_default() as graph:
+        dataset = tf.data.Dataset.from_tensor_slices(paths)
+        dataset = dataset.map(functools.partial(decode_image, img_size=img_size, crop=crop),
+                              num_parallel_calls=threads)
+        batch = tf.data.make_one_shot_iterator(dataset.batch(batch_size).prefetch(2)).get_next()
+    session = utils.session(graph=graph)
+    for _ in range(0, len(paths), batch_size):
+        yield session.run(batch)
+    session.close()
 
 
 def main():

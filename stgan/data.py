@@ -280,15 +280,18 @@ def _without_autotuning(dataset):
     return dataset.with_options(options)
 
 
-def load_images(paths, img_size, crop, batch_size):
+def load_images(paths, img_size, crop, batch_size, threads=None):
     """Yield float32 batches [<=batch_size,img_size,img_size,3] in [-1,1], decoded in parallel.
+
+    Args:
+        threads: images decoded at once; None: one per core.
 
     Raises:
         UserError: an image cannot be decoded.
     """
     with tf.Graph().as_default() as graph:
         dataset = tf.data.Dataset.from_tensor_slices(list(paths))
-        dataset = dataset.map(_decoder(img_size, crop), num_parallel_calls=usable_cores())
+        dataset = dataset.map(_decoder(img_size, crop), num_parallel_calls=threads or usable_cores())
         dataset = _without_autotuning(dataset.batch(batch_size).prefetch(2))
         batch = tf.data.make_one_shot_iterator(dataset).get_next()
     # Not a `with` block: it would leave its graph the caller's default between two batches.
