@@ -9,7 +9,7 @@ from PIL import Image
 from pylib import UserError, atomic_path
 
 try:
-    from isal import isal_zlib as fast_zlib    # decompresses in less than half the time
+    from isal import isal_zlib as fast_zlib  # decompresses in less than half the time
 except ImportError:    # a platform it is not built for
     fast_zlib = zlib
 

@@ -22,12 +22,12 @@ from pylib.files import (
     write_text,
 )
 from pylib.locks import FolderLock
-from pylib.processes import parallel_map, usable_cores
+from pylib.processes import keep_freed_memory, parallel_map, usable_cores
 from pylib.signals import StopRequest
 
 __all__ = [
     'UNFINISHED', 'ArgumentParser', 'CommandError', 'FolderLock', 'Interrupted', 'NotFinite',
-    'RunFailed', 'StopRequest', 'UserError', 'append_json_line', 'atomic_path', 'parallel_map',
-    'read_json', 'read_json_lines', 'remove_unfinished', 'run_command', 'sync', 'usable_cores',
-    'warn', 'write_json', 'write_text',
+    'RunFailed', 'StopRequest', 'UserError', 'append_json_line', 'atomic_path',
+    'keep_freed_memory', 'parallel_map', 'read_json', 'read_json_lines', 'remove_unfinished',
+    'run_command', 'sync', 'usable_cores', 'warn', 'write_json', 'write_text',
 ]

@@ -1,12 +1,13 @@
 """Speed, beside the published code's way of doing the same (scripts/plain.py).
 
-Both ways take turns in one process (whole commands: one after the other), after a round to warm
+Both ways take turns (in one process, but for training and whole commands), after a round to warm
 up; seconds are medians and ratios are medians of each round's ratio. Weights are random, images
 are noise: neither changes the time. Example: `python scripts/benchmark.py sheet edit`.
 """
 
 import contextlib
 import dataclasses
+import multiprocessing
 import os
 import platform
 import subprocess
@@ -22,6 +23,7 @@ sys.path.insert(0, ROOT)
 from pylib import (  # noqa: E402
     ArgumentParser,
     RunFailed,
+    keep_freed_memory,
     parallel_map,
     run_command,
     usable_cores,
@@ -195,18 +197,16 @@ class Benchmark:
     def train(self):
         """A training iteration: n_d updates of D and one of G."""
         for batch_size in self.args.batch_sizes:
+            plain = dataclasses.replace(self.config, batch_size=batch_size)
             for precision in self.args.precisions:
-                config = dataclasses.replace(self.config, batch_size=batch_size)
-                fast = dataclasses.replace(config, precision=precision)
-                yield self.compare(f'iteration, batch {batch_size}, {precision}',
-                                   [training_iteration(config, plain=True),
-                                    training_iteration(fast)])
-            if self.args.memory:
-                # In processes of their own, as a process's peak never goes down.
-                plain, fast = parallel_map(_training_memory, [(config, True), (config, False)],
-                                           processes=2, chunksize=1)
-                yield {'what': f'iteration, batch {batch_size}, memory', 'plain': plain,
-                       'fast': fast, 'ratio': fast / plain, 'unit': 'MB'}
+                fast = dataclasses.replace(plain, precision=precision)
+                what = f'iteration, batch {batch_size}, {precision}'
+                with TrainingProcess(plain, True) as plain_way, \
+                        TrainingProcess(fast, False) as fast_way:
+                    yield self.compare(what, [plain_way, fast_way])
+                yield {'what': f'{what}, memory', 'plain': plain_way.memory,
+                       'fast': fast_way.memory, 'ratio': fast_way.memory / plain_way.memory,
+                       'unit': 'MB'}
 
     def data(self):
         """A folder of JPEGs to batches, on one thread and on all cores."""
@@ -270,13 +270,47 @@ class Benchmark:
 PARTS = ('edit', 'sheet', 'train', 'data', 'metrics', 'start', 'test')
 
 
-def _training_memory(case):
-    """Peak memory in MB of a process that trains for two iterations."""
-    config, is_plain = case
-    iterate = training_iteration(config, **({'plain': True} if is_plain else {}))
-    iterate()
-    iterate()
-    return _peak_memory('self')
+class TrainingProcess:
+    """A process that trains for an iteration whenever it is called.
+
+    Of its own, as the memory that one way keeps would serve the other too.
+
+    Attributes:
+        memory: its peak so far in MB.
+    """
+
+    def __init__(self, config, plain):
+        self.memory = 0
+        context = multiprocessing.get_context('spawn')
+        self._connection, connection = context.Pipe()
+        self._process = context.Process(target=_train_on_call, args=(connection, config, plain),
+                                        daemon=True)
+        self._process.start()
+        connection.close()    # the process has it: a read of ours ends when it does
+
+    def __call__(self):
+        try:
+            self._connection.send(True)
+            self.memory = self._connection.recv()
+        except (EOFError, OSError):
+            raise RunFailed('the process that trains has ended; out of memory?') from None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self._connection.close()
+        self._process.join()
+
+
+def _train_on_call(connection, config, plain):
+    if not plain:
+        keep_freed_memory()    # as training.fit does
+    iterate = training_iteration(config, plain=plain)
+    with contextlib.suppress(EOFError):
+        while connection.recv():
+            iterate()
+            connection.send(_peak_memory('self'))
 
 
 def _peak_memory(process):
@@ -436,7 +470,6 @@ def main():
     parser.add_argument('--images', type=int, default=200, help='of the part `test`')
     parser.add_argument('--sheets', type=int, default=2000, help='of the part `metrics`')
     parser.add_argument('--epochs', type=int, default=64, help='over 64 photos, of the part `data`')
-    parser.add_argument('--memory', action='store_true', help='peak memory of training too')
     parser.add_argument('--output', default='', help='JSON file to write; default: none')
     args = parser.parse_args()
     unknown = set(args.parts).difference(PARTS)

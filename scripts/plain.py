@@ -105,7 +105,7 @@ def decode_image(path, img_size, crop):
 
 
 def load_images(paths, img_size, crop, batch_size, threads=16):
-    """Yield batches as csmliu/STGAN data.py@8a206ad reads them; arguments: of `data.load_images`."""
+    """Yield batches as csmliu/STGAN data.py@8a206ad reads them; see `data.load_images`."""
     from tflib import tf, utils  # noqa: PLC0415
 
     with tf.Graph().as_default() as graph:

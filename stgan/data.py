@@ -264,8 +264,9 @@ def unreadable_images(paths, img_size, crop):
 
 
 def _decoder(img_size, crop):
-    """`decode_image` as tf.data should take it: it is a graph already, there is no Python to turn
-    into one, which takes a tenth of a second."""
+    """`decode_image` as tf.data should take it: as a graph, not as Python to make one of, which
+    takes a tenth of a second.
+    """
     return tf.autograph.experimental.do_not_convert(
         functools.partial(decode_image, img_size=img_size, crop=crop))
 
@@ -291,7 +292,8 @@ def load_images(paths, img_size, crop, batch_size, threads=None):
     """
     with tf.Graph().as_default() as graph:
         dataset = tf.data.Dataset.from_tensor_slices(list(paths))
-        dataset = dataset.map(_decoder(img_size, crop), num_parallel_calls=threads or usable_cores())
+        dataset = dataset.map(_decoder(img_size, crop),
+                              num_parallel_calls=threads or usable_cores())
         dataset = _without_autotuning(dataset.batch(batch_size).prefetch(2))
         batch = tf.data.make_one_shot_iterator(dataset).get_next()
     # Not a `with` block: it would leave its graph the caller's default between two batches.

@@ -10,7 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from tqdm import tqdm
 
-from pylib import UserError, atomic_path, usable_cores, write_json, write_text
+from pylib import (
+    UserError,
+    atomic_path,
+    keep_freed_memory,
+    usable_cores,
+    write_json,
+    write_text,
+)
 
 # Published results on CelebA at 128x128 (paper, table 2).
 PAPER_PSNR, PAPER_SSIM, PAPER_IMAGES = 31.67, 0.948, 19962
@@ -19,10 +26,6 @@ PAPER_PSNR, PAPER_SSIM, PAPER_IMAGES = 31.67, 0.948, 19962
 # Of SSIM: the window's height and width, and Wang's constants for 8 bits.
 WINDOW = 7
 C1, C2 = (.01 * 255) ** 2, (.03 * 255) ** 2
-
-# glibc keeps as much freed memory as the largest block it ever gave back (up to 32 MB). Otherwise
-# it returns that of a sheet to the system and fetches it again for the next, a tenth of the time.
-np.empty(1 << 24, np.uint8)
 
 
 def psnr(image, reference):
@@ -103,6 +106,7 @@ def measure_folder(folder, threads=None):
     if folder.img_size < WINDOW:
         raise UserError(f'{folder.path}: images of {folder.img_size} pixels, smaller than the '
                         f'{WINDOW}x{WINDOW} window of SSIM')
+    keep_freed_memory()
     measure = functools.partial(_measure, folder, folder.column_index('reconstruction'))
     names = list(folder.labels)
     # Threads: what takes time, zlib and NumPy, runs beside Python, and processes would have to be

@@ -14,7 +14,7 @@ def test_every_part_measures_both_ways(run, tmp_path):
     report = read_json(str(tmp_path / 'speed.json'))
     assert report['tensorflow'] and report['threads'] >= 1 and report['peak']['float32'] > 1
     rows = {row['what']: row for row in report['rows']}
-    assert len(rows) == len(report['rows']) == 10 + len({1, report['threads']})
+    assert len(rows) == len(report['rows']) == 11 + len({1, report['threads']})
     for row in rows.values():
         assert row['plain'] > 0 and row['fast'] > 0 and row['ratio'] > 0
     # Edits and measures are compared, too.

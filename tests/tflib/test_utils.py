@@ -1,5 +1,6 @@
 """Devices and sessions."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -63,6 +64,11 @@ def test_minimize_leaves_out_what_the_loss_does_not_depend_on():
         session.run(tf.global_variables_initializer())
         session.run(update)
         assert session.run([used, unused]) == [.5, 1]
+
+
+def test_garbage_collection_passes_tensorflow_by():
+    """It is on after the import, and does not look through the modules again."""
+    assert gc.isenabled() and gc.get_freeze_count() > 100000
 
 
 def test_importing_and_looking_for_gpus_is_quiet():
