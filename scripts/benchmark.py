@@ -23,7 +23,6 @@ sys.path.insert(0, ROOT)
 from pylib import (  # noqa: E402
     ArgumentParser,
     RunFailed,
-    keep_freed_memory,
     parallel_map,
     run_command,
     usable_cores,
@@ -304,8 +303,10 @@ class TrainingProcess:
 
 
 def _train_on_call(connection, config, plain):
+    from tflib import utils  # noqa: PLC0415
+
     if not plain:
-        keep_freed_memory()    # as training.fit does
+        utils.keep_memory()    # as training.fit does
     iterate = training_iteration(config, plain=plain)
     with contextlib.suppress(EOFError):
         while connection.recv():

@@ -12,15 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 import imlib
-from pylib import (
-    FolderLock,
-    NotFinite,
-    StopRequest,
-    UserError,
-    keep_freed_memory,
-    remove_unfinished,
-    warn,
-)
+from pylib import FolderLock, NotFinite, StopRequest, UserError, remove_unfinished, warn
 from stgan import attributes, data, editing, losses, models, sheets
 from stgan.config import changed_options, fixed_differences, load_config
 from stgan.supervision import METRICS, ROLLBACKS, SUMMARIES, Log, Overflows, Rollbacks
@@ -195,7 +187,7 @@ def fit(folder, graph, batches, schedule, report, open_session, newest=None, ini
         Interrupted: after SIGINT, SIGTERM or the time limit, when the iteration is finished and
             saved.
     """
-    keep_freed_memory()
+    utils.keep_memory()
     checkpoints = checkpoint.Checkpoints(os.path.join(folder, CHECKPOINTS), schedule.num_ckpt,
                                          schedule.keep_every)
     remove_unfinished(folder, checkpoints.folder, os.path.join(folder, SAMPLES))
