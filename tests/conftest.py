@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections import namedtuple
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -29,6 +30,13 @@ Finished = namedtuple('Finished', 'status out err')
 def no_bytecode():
     """Keep the checkout clean: child processes write no __pycache__ either."""
     os.environ['PYTHONDONTWRITEBYTECODE'] = '1'
+
+
+@pytest.fixture(autouse=True)
+def environment():
+    """What commands that run in this process set for it is not there for the tests that follow."""
+    with mock.patch.dict(os.environ):
+        yield
 
 
 def run_cli(script, *arguments, cwd):
