@@ -38,7 +38,7 @@ def keep_freed_memory():
     """Let this process keep the memory it frees, for what it allocates next.
 
     Otherwise glibc gives large blocks, above 32 MB in any case, back to the system and fetches them
-    again, page by page, which takes longer than a convolution. Elsewhere nothing is changed.
+    again, page by page (docs/performance.md has the price). Elsewhere nothing is changed.
     """
     # Windows has no such library, other systems have no such function.
     with contextlib.suppress(TypeError, OSError, AttributeError):

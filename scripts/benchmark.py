@@ -270,9 +270,7 @@ PARTS = ('edit', 'sheet', 'train', 'data', 'metrics', 'start', 'test')
 
 
 class TrainingProcess:
-    """A process that trains for an iteration whenever it is called.
-
-    Of its own, as the memory that one way keeps would serve the other too.
+    """A process that trains for an iteration whenever called; memory it keeps serves it alone.
 
     Attributes:
         memory: its peak so far in MB.

@@ -56,8 +56,8 @@ def _without_keras():
 def _without_garbage_collection():
     """Keep the collector from what is created here, now and ever.
 
-    TensorFlow's modules are a million objects that live as long as the process: looking for cycles
-    in them takes a fifth of the import and, at the end, as long again (docs/performance.md).
+    TensorFlow's modules are some 400,000 objects that live as long as the process: looking for
+    cycles in them takes a fifth of the import, and more at the end (docs/performance.md).
     """
     was_enabled = gc.isenabled()
     gc.disable()
