@@ -1,12 +1,7 @@
-"""Work on several cores, and memory for it."""
+"""Work on several cores."""
 
-import contextlib
-import ctypes
 import multiprocessing
 import os
-
-# Of glibc's malloc.h.
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 
 
 def usable_cores():
@@ -32,17 +27,3 @@ def parallel_map(function, items, processes=None, chunksize=8):
     # 'spawn': forking a process that has TensorFlow's threads can hang.
     with multiprocessing.get_context('spawn').Pool(processes) as pool:
         yield from pool.imap(function, items, chunksize)
-
-
-def keep_freed_memory():
-    """Let this process keep the memory it frees, for what it allocates next.
-
-    Otherwise glibc gives large blocks, above 32 MB in any case, back to the system and fetches them
-    again, page by page (docs/performance.md has the price). Elsewhere nothing is changed.
-    """
-    # Windows has no such library, other systems have no such function.
-    with contextlib.suppress(TypeError, OSError, AttributeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(M_MMAP_MAX, 0)
-        mallopt(M_TRIM_THRESHOLD, -1)
-        mallopt(M_TOP_PAD, 1 << 26)

@@ -1,8 +1,9 @@
 """Speed, beside the published code's way of doing the same (scripts/plain.py).
 
-Both ways take turns (in one process, but for training and whole commands), after a round to warm
-up; seconds are medians and ratios are medians of each round's ratio. Weights are random, images
-are noise: neither changes the time. Example: `python scripts/benchmark.py sheet edit`.
+Both ways take turns after a round to warm up, in processes of their own where one would use the
+memory that the other keeps. Seconds are medians, ratios are medians of each round's ratio. Weights
+are random, images are noise: neither changes the time. Example:
+`python scripts/benchmark.py sheet edit`.
 """
 
 import contextlib
@@ -23,8 +24,10 @@ sys.path.insert(0, ROOT)
 from pylib import (  # noqa: E402
     ArgumentParser,
     RunFailed,
+    keep_freed_memory,
     parallel_map,
     run_command,
+    share_freed_memory,
     usable_cores,
     write_json,
 )
@@ -86,45 +89,47 @@ def training_iteration(config, device='cpu', **options):
     return iterate
 
 
-class Generators:
-    """G as published and as `stgan.fast` arranges it, of equal random weights."""
+def training_way(config, plain):
+    """`training_iteration` as train.py runs it, or as the published code does."""
+    if not plain:
+        keep_freed_memory()
+    return training_iteration(config, plain=plain)
 
-    def __init__(self, config, precision):
-        from scripts import plain  # noqa: PLC0415
-        from stgan import editing  # noqa: PLC0415
-        from tflib import tf, utils  # noqa: PLC0415
-        from tflib.layers import GlorotUniform  # noqa: PLC0415
 
-        self._config = config
-        with tf.Graph().as_default() as graph:
-            # Seeded, as each session has variables of its own.
-            with tf.variable_scope('', initializer=GlorotUniform(0)):
-                self._plain = plain.Generator(config)
-            weights = {v.op.name: v for v in tf.global_variables()}
-            self._fast = editing.EditGraph(config, weights)
-            start = [tf.global_variables_initializer(), tf.local_variables_initializer()]
-            self._sessions = [utils.session('cpu', graph=graph, precision=each)
-                              for each in ('high', precision)]
-        for session in self._sessions:
-            for initializer in start:
-                session.run(initializer)
+def editing_way(config, precision, plain, images, edits):
+    """A function that returns edits [images,edits,S,S,3] of noise, by random weights.
 
-    def ways(self, images, edits, one_by_one):
-        """(plain, fast) functions that edit noise images; labels are told as targets."""
-        random, size, n_att = np.random.RandomState(0), self._config.img_size, self._config.n_att
-        x = random.uniform(-1, 1, [images, size, size, 3]).astype(np.float32)
-        targets = random.uniform(-1, 1, [images, edits, n_att]).astype(np.float32)
-        sources = np.zeros([images, n_att], np.float32)
+    Args:
+        plain: 'one by one': a session run for each, as published; 'at once': the plain network on
+            a batch with one edit each; '': as `editing.Editor` does.
+    """
+    from scripts.plain import Generator  # noqa: PLC0415
+    from stgan import editing  # noqa: PLC0415
+    from tflib import tf, utils  # noqa: PLC0415
+    from tflib.layers import GlorotUniform  # noqa: PLC0415
 
-        def plain():
-            if one_by_one:
-                return np.stack([self._plain.sheet(self._sessions[0], *pair)
-                                 for pair in zip(x, targets)])
-            return self._plain.run(self._sessions[0], x, targets[:, 0])[:, np.newaxis]
-
-        def fast():
-            return self._fast.run(self._sessions[1], x, targets, sources, most=images * edits)
-        return plain, fast
+    if not plain:
+        share_freed_memory()
+    with tf.Graph().as_default() as graph, \
+            tf.variable_scope('', initializer=GlorotUniform(0)):
+        generator = Generator(config)
+        if not plain:
+            generator = editing.EditGraph(config, {v.op.name: v for v in tf.global_variables()})
+        session = utils.session('cpu', precision=precision, graph=graph)
+        session.run(tf.global_variables_initializer())
+        session.run(tf.local_variables_initializer())
+    if not plain:
+        keep_freed_memory()
+    random = np.random.RandomState(0)
+    x = random.uniform(-1, 1, [images, config.img_size, config.img_size, 3]).astype(np.float32)
+    targets = random.uniform(-1, 1, [images, edits, config.n_att]).astype(np.float32)
+    sources = np.zeros([images, config.n_att], np.float32)
+    return {
+        'one by one': lambda: np.stack([generator.sheet(session, *pair) for pair in
+                                        zip(x, targets)]),
+        'at once': lambda: generator.run(session, x, targets[:, 0])[:, np.newaxis],
+        '': lambda: generator.run(session, x, targets, sources, most=images * edits),
+    }[plain]
 
 
 def generator_flops(config):
@@ -175,23 +180,24 @@ class Benchmark:
 
     def edit(self):
         """One edit of a batch of images, in one session run both ways."""
-        yield from self._edits('edit, batch {}', [(8, 1), (32, 1)], one_by_one=False)
+        yield from self._edits('edit, batch {}', [(8, 1), (32, 1)], 'at once')
 
     def sheet(self):
         """All columns of a test image: a session run for each, or one."""
         columns = self.config.n_att + 1
         yield from self._edits(f'sheet of {columns}, batch {{}}', [(1, columns), (2, columns)],
-                               one_by_one=True)
+                               'one by one')
 
-    def _edits(self, title, shapes, one_by_one):
+    def _edits(self, title, shapes, plain):
         for precision in self.args.precisions:
-            generators = Generators(self.config, precision)
             for images, edits in shapes:
-                ways = generators.ways(images, edits, one_by_one)
-                difference = float(np.abs(ways[0]() - ways[1]()).max())
-                row = self.compare(f'{title.format(images)}, {precision}', ways,
-                                   generator_flops(self.config) * images * edits, size=images)
-                yield dict(row, difference=difference)
+                with Way(editing_way, self.config, 'high', plain, images, edits) as plain_way, \
+                        Way(editing_way, self.config, precision, '', images, edits) as fast_way:
+                    row = self.compare(f'{title.format(images)}, {precision}',
+                                       [plain_way, fast_way],
+                                       generator_flops(self.config) * images * edits, size=images)
+                    yield dict(row, difference=float(np.abs(
+                        plain_way.result() - fast_way.result()).max()))
 
     def train(self):
         """A training iteration: n_d updates of D and one of G."""
@@ -200,8 +206,8 @@ class Benchmark:
             for precision in self.args.precisions:
                 fast = dataclasses.replace(plain, precision=precision)
                 what = f'iteration, batch {batch_size}, {precision}'
-                with TrainingProcess(plain, True) as plain_way, \
-                        TrainingProcess(fast, False) as fast_way:
+                with Way(training_way, plain, True) as plain_way, \
+                        Way(training_way, fast, False) as fast_way:
                     yield self.compare(what, [plain_way, fast_way])
                 yield {'what': f'{what}, memory', 'plain': plain_way.memory,
                        'fast': fast_way.memory, 'ratio': fast_way.memory / plain_way.memory,
@@ -269,28 +275,38 @@ class Benchmark:
 PARTS = ('edit', 'sheet', 'train', 'data', 'metrics', 'start', 'test')
 
 
-class TrainingProcess:
-    """A process that trains for an iteration whenever called; memory it keeps serves it alone.
+class Way:
+    """A process that does something whenever called; memory that it keeps serves it alone.
+
+    Args:
+        make: a module-level function that returns, for `arguments`, the function to call.
 
     Attributes:
-        memory: its peak so far in MB.
+        memory: peak of the process so far in MB.
     """
 
-    def __init__(self, config, plain):
+    def __init__(self, make, *arguments):
         self.memory = 0
         context = multiprocessing.get_context('spawn')
         self._connection, connection = context.Pipe()
-        self._process = context.Process(target=_train_on_call, args=(connection, config, plain),
+        self._process = context.Process(target=_serve, args=(connection, make, arguments),
                                         daemon=True)
         self._process.start()
         connection.close()    # the process has it: a read of ours ends when it does
 
     def __call__(self):
+        self.memory = self._ask('run')
+
+    def result(self):
+        """What the function returned when it was last called."""
+        return self._ask('result')
+
+    def _ask(self, what):
         try:
-            self._connection.send(True)
-            self.memory = self._connection.recv()
+            self._connection.send(what)
+            return self._connection.recv()
         except (EOFError, OSError):
-            raise RunFailed('the process that trains has ended; out of memory?') from None
+            raise RunFailed('a process that was measured has ended; out of memory?') from None
 
     def __enter__(self):
         return self
@@ -300,16 +316,15 @@ class TrainingProcess:
         self._process.join()
 
 
-def _train_on_call(connection, config, plain):
-    from tflib import utils  # noqa: PLC0415
-
-    if not plain:
-        utils.keep_memory()    # as training.fit does
-    iterate = training_iteration(config, plain=plain)
+def _serve(connection, make, arguments):
+    function, result = make(*arguments), None
     with contextlib.suppress(EOFError):
-        while connection.recv():
-            iterate()
-            connection.send(_peak_memory('self'))
+        while True:
+            if connection.recv() == 'run':
+                result = function()
+                connection.send(_peak_memory('self'))
+            else:
+                connection.send(result)
 
 
 def _peak_memory(process):

@@ -211,7 +211,7 @@ class TestConfig:
     test_int_min: float = option(-1., 'first intensity of the slide')
     test_int_max: float = option(1., 'last intensity of the slide')
     n_slide: int = option(10, 'intensities of the slide', minimum=2)
-    edit_batch: int = option(7, 'results per session run; fewer take less memory', minimum=1)
+    edit_batch: int = option(5, 'results per session run; fewer take less memory', minimum=1)
     gpu: str = option('all', 'GPUs to use, as in CUDA_VISIBLE_DEVICES')
     device: str = option('auto', 'where to run; auto: an NPU or else a GPU if there is one',
                          choices=DEVICES)

@@ -8,7 +8,16 @@ import numpy as np
 from tqdm import tqdm
 
 import imlib
-from pylib import FolderLock, StopRequest, UserError, remove_unfinished, usable_cores
+from pylib import (
+    FolderLock,
+    StopRequest,
+    UserError,
+    keep_freed_memory,
+    release_freed_memory,
+    remove_unfinished,
+    share_freed_memory,
+    usable_cores,
+)
 from stgan import attributes, data, fast, models, sheets
 from stgan.config import load_config
 from tflib import checkpoint, tf, utils
@@ -38,7 +47,7 @@ class EditGraph:
             generator = fast.FastGenerator(config, weights)
             self._edited = generator.edit(generator.features(self._images), self._labels)
 
-    def run(self, session, images, targets, sources, most=7):
+    def run(self, session, images, targets, sources, most=5):
         """Edit every image towards each of its targets.
 
         Args:
@@ -78,7 +87,8 @@ class Editor:
         UserError: no such experiment, no checkpoint, or one that does not fit.
     """
 
-    def __init__(self, experiment_dir, device='auto', precision='high', threads=-1, edit_batch=7):
+    def __init__(self, experiment_dir, device='auto', precision='high', threads=-1, edit_batch=5):
+        share_freed_memory()
         self.config, _ = load_config(experiment_dir)
         self._edit_batch = edit_batch
         device = utils.resolve_device(device)
@@ -104,6 +114,9 @@ class Editor:
                 self._session.run(tf.local_variables_initializer())
             except tf.errors.OpError as error:    # such as values of another number type
                 raise UserError(f'{self.checkpoint}: unusable ({utils.reason(error)})') from None
+        # What arranging the weights took goes back, what edits take is kept for the next.
+        release_freed_memory()
+        keep_freed_memory()
 
     def edit(self, image, targets, source=None):
         """Edit one image.

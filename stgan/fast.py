@@ -5,8 +5,7 @@ for rounding:
 
 - batch norm, which is linear then, is folded into the weights before it;
 - a convolution of [feature, state] is the sum of one of the feature, computed once per image, and
-  one of the state, computed once per edit; so are the transposed convolutions of [feature, label];
-- the reset and the update gate, which see the same input, are one convolution.
+  one of the state, computed once per edit; so are the transposed convolutions of [feature, label].
 
 Source: Liu et al., CVPR 2019, section 3; the arithmetic is `models.py`'s.
 """
@@ -14,7 +13,7 @@ Source: Liu et al., CVPR 2019, section 3; the arithmetic is `models.py`'s.
 import numpy as np
 
 from tflib import tf
-from tflib.layers import instance_normalization
+from tflib.layers import convolve, instance_normalization, products
 
 EPSILON = 1e-3    # of layers.batch_norm
 
@@ -29,7 +28,7 @@ class Layer:
 
     Attributes:
         weights: [k,k,in,out], or [k,k,out,in] if transposed; bias: [out], zeros if it has none.
-        norm: (beta, gamma) [2,out] of the instance norm that follows, or None.
+        norm: (beta, gamma) [out] of the instance norm that follows, or None.
     """
 
     def __init__(self, values, scope, transposed=False):
@@ -39,8 +38,7 @@ class Layer:
         self.bias = values.get(f'{scope}/biases', tf.zeros([channels]))
         self.norm = None
         if f'{scope}/InstanceNorm/beta' in values:
-            self.norm = tf.stack([values[f'{scope}/InstanceNorm/{name}'] for name in
-                                  ('beta', 'gamma')])
+            self.norm = [values[f'{scope}/InstanceNorm/{name}'] for name in ('beta', 'gamma')]
         norm = f'{scope}/BatchNorm'
         if f'{norm}/gamma' in values:
             scale = values[f'{norm}/gamma'] * tf.rsqrt(values[f'{norm}/moving_variance'] + EPSILON)
@@ -94,9 +92,9 @@ class FastGenerator:
         state = _up(zs[-1], self._cells[0][0].part(0, deepest), self._cells[0][0].bias)
         gates = []
         for (_, layers), feature in zip(self._cells, zs[-2::-1]):
-            channels = feature.shape.as_list()[-1]
-            bias = tf.concat([layer.bias for layer in layers], axis=0)
-            gates.append(tf.nn.bias_add(_conv_parts(feature, layers, 0, channels), _weight(bias)))
+            for layer in layers:
+                gate = _conv(feature, layer.part(0, feature.shape.as_list()[-1]))
+                gates.append(tf.nn.bias_add(gate, _weight(layer.bias)))
         return [decoder_start, state] + gates
 
     def edit(self, features, labels):
@@ -132,24 +130,28 @@ class FastGenerator:
         config = self._config
         state, *gates = others
         selected, state_ = [], None
-        for i, ((up, layers), from_feature) in enumerate(zip(self._cells, gates)):
+        for i, (up, layers) in enumerate(self._cells):
             if i == 0:
                 state_ = _add_per_image(_label_map(labels, up, state), state, edits)
             else:
                 state_ = self._up_with_label(state, up, labels, config.stu_inject_layers > i - 1)
-            channels = state_.shape.as_list()[-1]
-            start = layers[0].weights.shape.as_list()[2] - channels
-            both = _add_per_image(_conv_parts(state_, layers[:2], start),
-                                  from_feature[..., :2 * channels], edits)
-            reset, update = tf.split(tf.nn.sigmoid(_normalize(both, layers[:2])), 2, axis=3)
+            cell = list(zip(layers, gates[3 * i:3 * i + 3]))
+            reset, update = [tf.nn.sigmoid(self._gate(state_, *gate, edits)) for gate in cell[:2]]
             new_state = reset * state_
-            info = _add_per_image(_conv_parts(new_state, layers[2:], start),
-                                  from_feature[..., 2 * channels:], edits)
-            new_info = tf.nn.tanh(_normalize(info, layers[2:]))
+            new_info = tf.nn.tanh(self._gate(new_state, *cell[2], edits))
             output = state_ + update * (new_info - state_)
             selected.append(output)
             state = {'stu': new_state, 'gru': output, 'direct': state_}[config.stu_state]
         return selected
+
+    @staticmethod
+    def _gate(state, layer, from_feature, edits):
+        """Convolution of [feature, state], normalized; the feature's share is given."""
+        _, _, depth, channels = layer.weights.shape.as_list()
+        y = _add_per_image(_conv(state, layer.part(depth - channels, None)), from_feature, edits)
+        if layer.norm is None:
+            return y
+        return instance_normalization(y, *[_weight(value) for value in layer.norm])
 
     @staticmethod
     def _up_with_label(x, layer, labels, with_label):
@@ -169,20 +171,8 @@ def _name(kind, number):
 
 
 def _conv(x, weights, stride=1):
-    return tf.nn.conv2d(x, _weight(weights), [1, stride, stride, 1], 'SAME')
-
-
-def _conv_parts(x, layers, start, stop=None):
-    """Several layers' convolutions of the same input channels as one."""
-    return _conv(x, tf.concat([layer.part(start, stop) for layer in layers], axis=3))
-
-
-def _normalize(x, layers):
-    """Instance norm of several layers' outputs beside each other, if they have one."""
-    if layers[0].norm is None:
-        return x
-    norm = _weight(tf.concat([layer.norm for layer in layers], axis=1))
-    return instance_normalization(x, *tf.unstack(norm))
+    with products():
+        return convolve(x, _weight(weights), stride)
 
 
 def _up(x, weights, bias, stride=2):

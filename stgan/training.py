@@ -12,7 +12,15 @@ import numpy as np
 from tqdm import tqdm
 
 import imlib
-from pylib import FolderLock, NotFinite, StopRequest, UserError, remove_unfinished, warn
+from pylib import (
+    FolderLock,
+    NotFinite,
+    StopRequest,
+    UserError,
+    keep_freed_memory,
+    remove_unfinished,
+    warn,
+)
 from stgan import attributes, data, editing, losses, models, sheets
 from stgan.config import changed_options, fixed_differences, load_config
 from stgan.supervision import METRICS, ROLLBACKS, SUMMARIES, Log, Overflows, Rollbacks
@@ -187,7 +195,6 @@ def fit(folder, graph, batches, schedule, report, open_session, newest=None, ini
         Interrupted: after SIGINT, SIGTERM or the time limit, when the iteration is finished and
             saved.
     """
-    utils.keep_memory()
     checkpoints = checkpoint.Checkpoints(os.path.join(folder, CHECKPOINTS), schedule.num_ckpt,
                                          schedule.keep_every)
     remove_unfinished(folder, checkpoints.folder, os.path.join(folder, SAMPLES))
@@ -368,6 +375,7 @@ def train(config, clear=False):
     if config.img_size == 2 ** config.dis_layers:
         warn(f'--dis_layers {config.dis_layers}: leaves a single pixel of --img_size '
              f'{config.img_size}, which instance norm makes constant: D will not learn')
+    keep_freed_memory()
     celeba = data.CelebA(config.dataroot, config.atts, config.split, config.use_cropped_img)
     indices = celeba.part('train')[:config.train_image_num or None]
     schedule = _schedule(config, len(indices), celeba)

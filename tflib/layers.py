@@ -104,11 +104,14 @@ def conv2d(x, channels, kernel_size, stride=1, normalizer=None, activation=None)
     """SAME convolution: [N,H,W,C] -> [N,ceil(H/stride),ceil(W/stride),channels]."""
     with tf.variable_scope(None, 'Conv'):
         weights = variable('weights', [kernel_size, kernel_size, x.shape.as_list()[-1], channels])
-        if _is_product(weights, stride, x.shape.as_list()[1] // 2):
-            y = _down_product(x, weights)
-        else:
-            y = tf.nn.conv2d(x, weights, [1, stride, stride, 1], 'SAME')
-        return _finish(y, normalizer, activation)
+        return _finish(convolve(x, weights, stride), normalizer, activation)
+
+
+def convolve(x, weights, stride=1):
+    """SAME convolution [N,H,W,C] -> [N,ceil(H/stride),ceil(W/stride),channels] by a kernel."""
+    if _is_product(weights, stride, x.shape.as_list()[1] // 2):
+        return _down_product(x, weights)
+    return tf.nn.conv2d(x, weights, [1, stride, stride, 1], 'SAME')
 
 
 def conv2d_transpose(x, channels, kernel_size, stride=1, normalizer=None, activation=None):

@@ -2,7 +2,7 @@
 
 import os
 
-from pylib import UserError, keep_freed_memory, usable_cores
+from pylib import UserError, usable_cores
 from tflib import npu, quiet_native_code, tf
 
 try:
@@ -107,15 +107,6 @@ def session(device='cpu', threads=-1, graph=None, precision='high', npu_options=
         npu.prepare_session(config)
     with quiet_native_code():
         return tf.Session(graph=graph, config=config)
-
-
-def keep_memory():
-    """Let a training process keep the memory it frees, where that takes no more of it.
-
-    On 1.15 it takes half as much again, for 3 % of the time (docs/performance.md).
-    """
-    if not tf.__version__.startswith('1.'):
-        keep_freed_memory()
 
 
 def describe_session(config, device, precision):

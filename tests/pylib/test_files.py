@@ -1,10 +1,7 @@
 """Files that are whole or absent; work on several cores."""
 
 import os
-import platform
 import resource
-import subprocess
-import sys
 
 import pytest
 
@@ -82,23 +79,3 @@ def test_parallel_map_keeps_the_order(processes):
 
 def test_parallel_map_of_nothing():
     assert list(pylib.parallel_map(abs, [])) == []
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='other systems keep memory their way')
-@pytest.mark.parametrize('keep', [False, True])
-def test_freed_memory_is_kept(keep):
-    """A block of 100 MB, above what glibc keeps by itself; in a process that nothing else uses."""
-    code = f'''
-import pylib
-if {keep}:
-    pylib.keep_freed_memory()
-block = bytearray(100 << 20)
-block[::4096] = bytes(len(block[::4096]))
-del block
-with open('/proc/self/statm') as stream:
-    print(int(stream.read().split()[1]) * 4096 >> 20)
-'''
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    megabytes = int(subprocess.run([sys.executable, '-c', code], cwd=root, check=True,
-                                   stdout=subprocess.PIPE).stdout)
-    assert (megabytes >= 100) == keep
