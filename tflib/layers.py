@@ -109,8 +109,11 @@ def conv2d(x, channels, kernel_size, stride=1, normalizer=None, activation=None)
 
 def convolve(x, weights, stride=1):
     """SAME convolution [N,H,W,C] -> [N,ceil(H/stride),ceil(W/stride),channels] by a kernel."""
-    if _is_product(weights, stride, x.shape.as_list()[1] // 2):
+    size = x.shape.as_list()[1]
+    if _is_product(weights, stride, size // 2):
         return _down_product(x, weights)
+    if _is_deep(weights, size) and stride == 1 and weights.shape.as_list()[0] % 2:
+        return _deep_convolution(x, weights)
     return tf.nn.conv2d(x, weights, [1, stride, stride, 1], 'SAME')
 
 
@@ -143,10 +146,38 @@ def products():
         _AS_PRODUCTS = before
 
 
-def _is_product(weights, stride, size):
-    kernel = weights.shape.as_list()
-    return (_AS_PRODUCTS and kernel[:2] == [4, 4] and stride == 2 and size <= PRODUCT_MAP
+def _is_deep(weights, size):
+    return (_AS_PRODUCTS and size <= PRODUCT_MAP
             and weights.shape.num_elements() >= PRODUCT_KERNEL)
+
+
+def _is_product(weights, stride, size):
+    return _is_deep(weights, size) and weights.shape.as_list()[:2] == [4, 4] and stride == 2
+
+
+@tf.custom_gradient
+def _deep_convolution(x, weights):
+    """SAME convolution (odd kernel, stride 1) whose kernel's gradient is a product.
+
+    In 16 bits TensorFlow takes three times as long for it (docs/performance.md).
+    """
+    kernel_size, _, in_channels, channels = weights.shape.as_list()
+
+    def gradient(dy):
+        dx = tf.nn.conv2d_backprop_input(tf.shape(x), weights, dy, [1, 1, 1, 1], 'SAME')
+        patches = tf.reshape(_neighbourhoods(x, kernel_size), [-1, kernel_size ** 2 * in_channels])
+        dw = tf.matmul(patches, tf.reshape(dy, [-1, channels]), transpose_a=True)
+        return dx, tf.reshape(dw, weights.shape)
+    return tf.nn.conv2d(x, weights, [1, 1, 1, 1], 'SAME'), gradient
+
+
+def _neighbourhoods(x, size):
+    """What each place of a kernel of odd size sees: [N,h,w,c] -> [N,h,w,size*size*c]."""
+    _, height, width, _ = x.shape.as_list()
+    padding = [size // 2] * 2
+    x = tf.pad(x, [[0, 0], padding, padding, [0, 0]])
+    return tf.concat([x[:, row:row + height, column:column + width]
+                      for row in range(size) for column in range(size)], axis=3)
 
 
 def _down_product(x, weights):
