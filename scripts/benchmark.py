@@ -34,6 +34,8 @@ from pylib import (  # noqa: E402
 from stgan.config import RunConfig  # noqa: E402
 
 PRODUCT_SIZE = 4096
+PRODUCT_FLOPS = 2 * PRODUCT_SIZE ** 3
+PEAK_TYPES = {'high': 'float32', 'mixed': 'bfloat16'}    # by precision
 CPU_FEATURES = ('avx2', 'avx512f', 'avx512_vnni', 'avx512_bf16', 'amx_tile', 'amx_bf16')
 
 
@@ -157,26 +159,29 @@ class Benchmark:
         self.args = args
         dims = {'enc_dim': args.dim, 'dec_dim': args.dim, 'stu_dim': args.dim, 'dis_dim': args.dim}
         self.config = RunConfig(experiment_name='speed', img_size=args.img_size, **dims).check()
-        self.peak = 0.
+        self._products = {dtype: matrix_product(dtype) for dtype in PEAK_TYPES.values()}
 
-    def compare(self, what, ways, flops=0, rounds=None, size=1):
-        """Row of two ways that take turns; flops and size: of a call, flops by `models.py`."""
-        seconds = seconds_taking_turns(ways, rounds or self.args.rounds)
-        plain, fast = np.median(seconds, axis=1)
+    def compare(self, what, ways, flops=0, precision='high', size=1):
+        """Row of two ways that take turns, with a matrix product too if flops are given.
+
+        Args:
+            flops: of a call, by `models.py`; precision: of the second way; size: items of a call.
+        """
+        if flops:
+            ways = [*ways, self._products[PEAK_TYPES[precision]]]
+        seconds = seconds_taking_turns(ways, self.args.rounds)
+        plain, fast = np.median(seconds[:2], axis=1)
         row = {'what': what, 'plain': plain / size, 'fast': fast / size,
                'ratio': np.median(seconds[0] / seconds[1])}
         if flops:
             row['gflops'] = flops / fast / 1e9
-            row['of peak'] = flops / fast / self.peak
+            row['of peak'] = np.median(seconds[2] / seconds[1]) * flops / PRODUCT_FLOPS
         return row
 
     def measure_peak(self):
-        """Rows of the machine's own rates, in both number types."""
-        seconds = np.median(seconds_taking_turns(
-            [matrix_product(dtype) for dtype in ('float32', 'bfloat16')], 7), axis=1)
-        rates = 2 * PRODUCT_SIZE ** 3 / seconds
-        self.peak = rates[0]
-        return {'float32': rates[0] / 1e9, 'bfloat16': rates[1] / 1e9}
+        """GFLOP/s of matrix products, by number type."""
+        seconds = np.median(seconds_taking_turns(list(self._products.values()), 7), axis=1)
+        return dict(zip(self._products, PRODUCT_FLOPS / seconds / 1e9))
 
     def edit(self):
         """One edit of a batch of images, in one session run both ways."""
@@ -195,7 +200,8 @@ class Benchmark:
                         Way(editing_way, self.config, precision, '', images, edits) as fast_way:
                     row = self.compare(f'{title.format(images)}, {precision}',
                                        [plain_way, fast_way],
-                                       generator_flops(self.config) * images * edits, size=images)
+                                       generator_flops(self.config) * images * edits, precision,
+                                       size=images)
                     yield dict(row, difference=float(np.abs(
                         plain_way.result() - fast_way.result()).max()))
 
