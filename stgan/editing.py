@@ -73,7 +73,7 @@ class EditGraph:
 
 
 class Editor:
-    """A trained generator, ready to edit.
+    """A trained generator, ready to edit. Its process keeps freed memory from then on.
 
     Args:
         experiment_dir: experiment folder of this or of the published code, e.g. 'output/128'.
