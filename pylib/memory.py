@@ -21,7 +21,7 @@ def keep_freed_memory():
     """Let this process keep what it frees, for whatever thread allocates next.
 
     By default large blocks, above 32 MB in any case, go back to the system and are fetched again
-    page by page. Call before there are threads, as `share_freed_memory`.
+    page by page. Threads that are there already keep heaps of their own, see `share_freed_memory`.
     """
     share_freed_memory()
     _call('mallopt', M_MMAP_MAX, 0)

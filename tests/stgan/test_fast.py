@@ -15,7 +15,13 @@ BASE = {'img_size': 32, 'enc_dim': 4, 'dec_dim': 4, 'stu_dim': 4, 'dis_layers': 
     {'use_stu': False}, {'use_stu': False, 'shortcut_layers': 1, 'inject_layers': 1},
     {'inject_layers': 0}, {'stu_inject_layers': 0}, {'shortcut_layers': 0}, {'multi_inputs': 3},
     {'one_more_conv': 3}, {'stu_dim': 8, 'stu_kernel_size': 1}, {'img_size': 64}], ids=str)
-def test_equals_the_plain_generator(options):
+@pytest.mark.parametrize('smallest_product', [layers.PRODUCT_KERNEL, 0])
+def test_equals_the_plain_generator(monkeypatch, options, smallest_product):
+    """With no layer as a product, as models so small have none, and with all that can be one."""
+    monkeypatch.setattr(layers, 'PRODUCT_KERNEL', smallest_product)
+    products, product = [], layers._down_product
+    monkeypatch.setattr(layers, '_down_product',
+                        lambda *args: products.append(args) or product(*args))
     config = RunConfig(**dict(BASE, **options))
     size, random = config.img_size, np.random.RandomState(0)
     images = random.uniform(-1, 1, [2, size, size, 3]).astype(np.float32)
@@ -33,6 +39,7 @@ def test_equals_the_plain_generator(options):
         edited = generator.edit(generator.features(tf.constant(images)), tf.constant(labels))
         session.run(tf.local_variables_initializer())
         expected, result = session.run([plain, edited])
+    assert bool(products) == (smallest_product == 0)
     assert expected.std() > .01
     np.testing.assert_allclose(result, expected, atol=1e-5)
 
