@@ -10,9 +10,11 @@ import zlib
 from tflib import tf
 from tflib.npu import float32_scope
 
-# A layer is computed as a matrix product (`products`) if its smaller map is at most so high and
-# wide and its kernel has at least so many elements. Measured: docs/performance.md.
+# A layer (or its kernel's gradient alone) is computed as a matrix product, see `products`, if its
+# smaller map is at most so high and wide and its kernel has at least so many elements. Measured:
+# docs/performance.md.
 PRODUCT_MAP, PRODUCT_KERNEL = 8, 1 << 22
+GRADIENT_MAP, GRADIENT_KERNEL = 16, 1 << 21
 _AS_PRODUCTS = False
 
 
@@ -109,11 +111,11 @@ def conv2d(x, channels, kernel_size, stride=1, normalizer=None, activation=None)
 
 def convolve(x, weights, stride=1):
     """SAME convolution [N,H,W,C] -> [N,ceil(H/stride),ceil(W/stride),channels] by a kernel."""
-    size = x.shape.as_list()[1]
-    if _is_product(weights, stride, size // 2):
+    size = x.shape.as_list()[1] // stride
+    if _is_product(weights, stride, size):
         return _down_product(x, weights)
-    if _is_deep(weights, size) and stride == 1 and weights.shape.as_list()[0] % 2:
-        return _deep_convolution(x, weights)
+    if _has_product_gradient(weights, stride, size):
+        return _convolution(x, weights)
     return tf.nn.conv2d(x, weights, [1, stride, stride, 1], 'SAME')
 
 
@@ -124,6 +126,8 @@ def conv2d_transpose(x, channels, kernel_size, stride=1, normalizer=None, activa
         weights = variable('weights', [kernel_size, kernel_size, channels, in_channels])
         if _is_product(weights, stride, height):
             y = _up_product(x, weights)
+        elif _has_product_gradient(weights, stride, height):
+            y = _transposed_convolution(x, weights)
         else:
             y = tf.nn.conv2d_transpose(
                 x, weights, [batch, height * stride, width * stride, channels],
@@ -146,29 +150,57 @@ def products():
         _AS_PRODUCTS = before
 
 
-def _is_deep(weights, size):
-    return (_AS_PRODUCTS and size <= PRODUCT_MAP
+def _is_product(weights, stride, size):
+    return (_AS_PRODUCTS and size <= PRODUCT_MAP and _is_halving(weights, stride)
             and weights.shape.num_elements() >= PRODUCT_KERNEL)
 
 
-def _is_product(weights, stride, size):
-    return _is_deep(weights, size) and weights.shape.as_list()[:2] == [4, 4] and stride == 2
+def _has_product_gradient(weights, stride, size):
+    return (_AS_PRODUCTS and size <= GRADIENT_MAP
+            and (_is_halving(weights, stride) or (stride == 1 and weights.shape.as_list()[0] % 2))
+            and weights.shape.num_elements() >= GRADIENT_KERNEL)
+
+
+def _is_halving(weights, stride):
+    """Whether a convolution halves, or a transposed one doubles, height and width."""
+    return weights.shape.as_list()[:2] == [4, 4] and stride == 2
 
 
 @tf.custom_gradient
-def _deep_convolution(x, weights):
-    """SAME convolution (odd kernel, stride 1) whose kernel's gradient is a product.
+def _convolution(x, weights):
+    """SAME convolution whose kernel's gradient is a product; see `_has_product_gradient`.
 
-    In 16 bits TensorFlow takes three times as long for it (docs/performance.md).
+    In 16 bits TensorFlow takes up to three times as long for it (docs/performance.md).
     """
-    kernel_size, _, in_channels, channels = weights.shape.as_list()
-
     def gradient(dy):
-        dx = tf.nn.conv2d_backprop_input(tf.shape(x), weights, dy, [1, 1, 1, 1], 'SAME')
-        patches = tf.reshape(_neighbourhoods(x, kernel_size), [-1, kernel_size ** 2 * in_channels])
-        dw = tf.matmul(patches, tf.reshape(dy, [-1, channels]), transpose_a=True)
-        return dx, tf.reshape(dw, weights.shape)
-    return tf.nn.conv2d(x, weights, [1, 1, 1, 1], 'SAME'), gradient
+        return _transposed_convolution(dy, weights), _kernel_gradient(x, dy, weights)
+    stride = _stride(weights)
+    return tf.nn.conv2d(x, weights, [1, stride, stride, 1], 'SAME'), gradient
+
+
+@tf.custom_gradient
+def _transposed_convolution(x, weights):
+    """SAME transposed convolution; see `_convolution`."""
+    def gradient(dy):
+        return _convolution(dy, weights), _kernel_gradient(dy, x, weights)
+    batch, height, width, _ = shape(x)
+    stride = _stride(weights)
+    size = [batch, height * stride, width * stride, weights.shape.as_list()[2]]
+    return tf.nn.conv2d_transpose(x, weights, size, [1, stride, stride, 1], 'SAME'), gradient
+
+
+def _stride(weights):
+    """The stride of a layer that `_has_product_gradient`, by its kernel's size."""
+    return 1 if weights.shape.as_list()[0] % 2 else 2
+
+
+def _kernel_gradient(larger, smaller, weights):
+    """The kernel's gradient, from the map at one end and the gradient of that at the other."""
+    size, _, in_channels, channels = weights.shape.as_list()
+    patches = _neighbourhoods(larger, size) if size % 2 else _patches(larger)
+    dw = tf.matmul(tf.reshape(patches, [-1, size ** 2 * in_channels]),
+                   tf.reshape(smaller, [-1, channels]), transpose_a=True)
+    return tf.reshape(dw, weights.shape)
 
 
 def _neighbourhoods(x, size):

@@ -49,6 +49,7 @@ def test_equals_the_plain_generator(monkeypatch, options, smallest_product):
 def test_training_equals_the_plain_one(monkeypatch, options):
     """Losses, and weights after an iteration, with every layer that can be a product being one."""
     monkeypatch.setattr(layers, 'PRODUCT_KERNEL', 0)
+    monkeypatch.setattr(layers, 'GRADIENT_KERNEL', 0)
     config = RunConfig(**dict(BASE, batch_size=2, n_d=2, dis_dim=4, dis_fc_dim=8, **options))
     random, size = np.random.RandomState(0), config.img_size
     images = random.uniform(-1, 1, [2, size, size, 3]).astype(np.float32)

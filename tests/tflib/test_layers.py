@@ -124,23 +124,26 @@ def test_products_are_convolutions(monkeypatch, kind, size):
         np.testing.assert_allclose(result, wanted, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize('kernel_size', [1, 3, 5])
-def test_the_gradient_of_a_deep_kernel_is_a_product(monkeypatch, kernel_size):
-    """Of a convolution of stride 1; values and gradients of first and second order."""
-    monkeypatch.setattr(layers, 'PRODUCT_KERNEL', 0)
+@pytest.mark.parametrize('kind, kernel_size, stride', [
+    ('down', 1, 1), ('down', 3, 1), ('down', 5, 1), ('down', 4, 2), ('up', 3, 1), ('up', 4, 2)])
+def test_the_gradient_of_a_deep_kernel_is_a_product(monkeypatch, kind, kernel_size, stride):
+    """Values and gradients of first and second order."""
+    monkeypatch.setattr(layers, 'GRADIENT_KERNEL', 0)
+    layer = {'down': layers.conv2d, 'up': layers.conv2d_transpose}[kind]
     images = np.random.RandomState(0).normal(size=[3, 4, 8, 5]).astype(np.float32)
     results = []
     for products in (contextlib.nullcontext(), layers.products()):
         with tf.Graph().as_default(), utils.session() as session:
             x = tf.constant(images)
             with products, tf.variable_scope('', initializer=layers.GlorotUniform(0)):
-                y = layers.conv2d(x, 7, kernel_size, activation=tf.nn.tanh)
+                y = layer(x, 7, kernel_size, stride, activation=tf.nn.tanh)
             weights = tf.global_variables()[0]
             slopes = tf.gradients(y, [x, weights])
             both = [tf.gradients(tf.square(slope), [x, weights]) for slope in slopes]
             session.run(tf.global_variables_initializer())
             kinds_used = {operation.type for operation in tf.get_default_graph().get_operations()}
             assert ('MatMul' in kinds_used) == bool(results)
+            assert ('Conv2DBackpropFilter' in kinds_used) != bool(results)
             results.append(session.run([y, *slopes, *both[0], *both[1]]))
     for result, wanted in zip(*results):
         np.testing.assert_allclose(result, wanted, rtol=1e-4, atol=1e-4)
