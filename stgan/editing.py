@@ -1,5 +1,6 @@
 """Editing with a trained network: encode an image once, decode it for every edit."""
 
+import functools
 import os
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,7 @@ from pylib import (
 )
 from stgan import attributes, data, fast, models, sheets
 from stgan.config import load_config
-from tflib import checkpoint, tf, utils
+from tflib import checkpoint, loss_scale, tf, utils
 
 GENERATOR_SCOPES = ('Genc', 'Gstu', 'Gdec')
 
@@ -91,32 +92,58 @@ class Editor:
         share_freed_memory()
         self.config, _ = load_config(experiment_dir)
         self._edit_batch = edit_batch
+        folder = os.path.join(experiment_dir, 'checkpoints')
         device = utils.resolve_device(device)
-        with ThreadPoolExecutor(1) as reader:
-            # The weights are read and checked while the graph is built.
-            found = reader.submit(checkpoint.require_latest,
-                                  os.path.join(experiment_dir, 'checkpoints'), GENERATOR_SCOPES)
-            with tf.Graph().as_default() as graph:
-                self._graph = EditGraph(self.config)
-                variables = tf.global_variables()
-            self.checkpoint = found.result()
-        checkpoint.check_fits(self.checkpoint, variables, GENERATOR_SCOPES)
+        open_session = functools.partial(utils.session, device, threads, precision=precision)
         if device == 'npu':
             print('NPU: edits as stgan/models.py computes them; the faster stgan/fast.py was never '
                   'tried on one', flush=True)
-            self._session = utils.session(device, threads, graph, precision)
-            checkpoint.restore(self._session, self.checkpoint, variables, GENERATOR_SCOPES)
+            self.checkpoint = checkpoint.require_latest(folder, GENERATOR_SCOPES)
+            with tf.Graph().as_default():
+                self._graph, self._session = EditGraph(self.config), open_session()
+                checkpoint.restore(self._session, self.checkpoint, tf.global_variables(),
+                                   GENERATOR_SCOPES)
             return
-        with tf.Graph().as_default() as graph:
-            self._graph = EditGraph(self.config, checkpoint.tensors(self.checkpoint, variables))
-            self._session = utils.session(device, threads, graph, precision)
-            try:
-                self._session.run(tf.local_variables_initializer())
-            except tf.errors.OpError as error:    # such as values of another number type
-                raise UserError(f'{self.checkpoint}: unusable ({utils.reason(error)})') from None
+        self.checkpoint = checkpoint.require_newest(folder)
+        try:
+            self._load(open_session)
+        except UserError:
+            # Another one if this one is damaged, which else is found when it is read.
+            sound = checkpoint.require_latest(folder, GENERATOR_SCOPES)
+            if sound == self.checkpoint:
+                raise
+            self.checkpoint = sound
+            self._load(open_session)
         # What arranging the weights took goes back, what edits take is kept for the next.
         release_freed_memory()
         keep_freed_memory()
+
+    def _load(self, open_session):
+        """Open a session that has the checkpoint's weights, arranged."""
+        with tf.Graph().as_default() as graph:
+            weights = checkpoint.tensors(self.checkpoint, GENERATOR_SCOPES)
+            try:
+                self._graph = EditGraph(self.config, weights)
+            except (LookupError, ValueError):
+                self._check_fits()    # says in which way
+                raise
+            load = [tf.local_variables_initializer(), loss_scale.all_finite(weights.values())]
+            self._session = open_session(graph=graph)
+        with ThreadPoolExecutor(1) as background:
+            loading = background.submit(self._session.run, load)
+            self._check_fits()
+            try:
+                _, is_finite = loading.result()
+            except tf.errors.OpError as error:
+                raise UserError(f'{self.checkpoint}: unusable ({utils.reason(error)})') from None
+        if not is_finite:
+            raise UserError(f'{self.checkpoint}: weights are not finite')
+
+    def _check_fits(self):
+        """Compare the checkpoint with the plain generator, which has the published variables."""
+        with tf.Graph().as_default():
+            EditGraph(self.config)
+            checkpoint.check_fits(self.checkpoint, tf.global_variables(), GENERATOR_SCOPES)
 
     def edit(self, image, targets, source=None):
         """Edit one image.

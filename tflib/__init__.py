@@ -36,28 +36,28 @@ def quiet_native_code():
 
 
 @contextlib.contextmanager
-def _without_keras():
-    """Let `import keras` fail, as if it were not installed.
+def _without_optional_modules():
+    """Let imports of what TensorFlow can do without fail, as if it were not installed.
 
     TensorFlow 2.x imports Keras on start-up, if it is there, and Keras imports Matplotlib: a fifth
     of the whole import (docs/performance.md). `tf.keras` is loaded on first use as ever.
     """
-    if 'keras' in sys.modules:
-        yield
-        return
-    sys.modules['keras'] = None
+    names = {'keras', 'h5py', 'scipy'}.difference(sys.modules)
+    sys.modules.update(dict.fromkeys(names))
     try:
         yield
     finally:
-        del sys.modules['keras']
+        for name in names:
+            del sys.modules[name]
 
 
 @contextlib.contextmanager
 def _without_garbage_collection():
-    """Keep the collector from what is created here, now and ever.
+    """Keep the collector from what is created here, now and ever, and let it run less often.
 
     TensorFlow's modules are some 400,000 objects that live as long as the process: looking for
-    cycles in them takes a fifth of the import, and more at the end (docs/performance.md).
+    cycles in them takes a fifth of the import, and more at the end (docs/performance.md). Graphs
+    are thousands more, all made at once.
     """
     was_enabled = gc.isenabled()
     gc.disable()
@@ -65,11 +65,12 @@ def _without_garbage_collection():
         yield
     finally:
         gc.freeze()
+        gc.set_threshold(50_000, 20, 20)
         if was_enabled:
             gc.enable()
 
 
-with quiet_native_code(), _without_keras(), _without_garbage_collection(), \
+with quiet_native_code(), _without_optional_modules(), _without_garbage_collection(), \
         warnings.catch_warnings():
     # NumPy 1.18 comments on TensorFlow 1.15's dtype definitions, six times.
     warnings.simplefilter('ignore', FutureWarning)

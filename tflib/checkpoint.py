@@ -41,6 +41,21 @@ def latest(folder, scopes=None):
     return None
 
 
+def require_newest(folder):
+    """The path prefix of the newest checkpoint in `folder`, which may be damaged; see `latest`.
+
+    Raises:
+        UserError: there is none.
+    """
+    for path in _newest_first(folder):
+        return path
+    raise _nothing_in(folder)
+
+
+def _nothing_in(folder):
+    return UserError(f'{folder}: no checkpoint; train first, or is the folder right?')
+
+
 def _newest_first(folder):
     """Path prefixes of the checkpoints in a folder, whole or not.
 
@@ -119,7 +134,7 @@ def require_latest(folder, scopes=None):
     """
     path = latest(folder, scopes)
     if path is None:
-        raise UserError(f'{folder}: no checkpoint; train first, or is the folder right?')
+        raise _nothing_in(folder)
     return path
 
 
@@ -210,14 +225,26 @@ def restore(session, path, variables, scopes=None):
         raise UserError(f'{path}: damaged checkpoint ({utils.reason(error)})') from None
 
 
-def tensors(path, variables):
-    """{name: tensor} of the values that a checkpoint has of `variables`, for the current graph."""
-    def tensor(variable):
-        value, = tf.raw_ops.RestoreV2(prefix=path, tensor_names=[variable.op.name],
-                                      shape_and_slices=[''], dtypes=[tf.float32])
-        value.set_shape(variable.shape)
+def tensors(path, scopes):
+    """{name: float32 tensor} of a checkpoint's values, for the current graph.
+
+    To compute one fails if it is damaged.
+
+    Args:
+        scopes: top scopes of those that are wanted; optimizer slots are not.
+
+    Raises:
+        UserError: the checkpoint is missing, or its index is damaged.
+    """
+    shapes = variables_in(path)
+
+    def tensor(name):
+        value, = tf.raw_ops.RestoreV2(prefix=path, tensor_names=[name], shape_and_slices=[''],
+                                      dtypes=[tf.float32])
+        value.set_shape(shapes[name])
         return value
-    return {v.op.name: tensor(v) for v in variables}
+    return {name: tensor(name) for name in sorted(shapes)
+            if name.split('/')[0] in scopes and not _is_slot(name, shapes)}
 
 
 class Checkpoints:

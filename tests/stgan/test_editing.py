@@ -1,7 +1,9 @@
 """Editing: published folders, checkpoints of the other TensorFlow, and the Editor's contract."""
 
+import glob
 import os
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -150,19 +152,41 @@ def test_sheets_of_other_settings_are_made_anew(run, workspace):
     assert (folder / '000055.png').read_bytes() != before['000055.png']
 
 
-def test_weights_of_another_number_type_are_refused(workspace):
-    experiment = workspace / 'output' / 'toy'
-    path = checkpoint.require_latest(str(experiment / 'checkpoints'))
+def rewrite(path, change):
+    """Save a checkpoint's values again, its kernels changed by a function."""
     reader = tf.train.NewCheckpointReader(path)
     with tf.Graph().as_default(), tf.Session() as session:
         for name in checkpoint.variables_in(path):
             value = reader.get_tensor(name)
-            tf.get_variable(name, initializer=np.float64(value) if name.endswith('weights') else
-                            value)
+            tf.get_variable(name, initializer=change(value) if name.endswith('weights') else value)
         session.run(tf.global_variables_initializer())
         tf.train.Saver().save(session, path, write_meta_graph=False, write_state=False)
+
+
+def test_weights_of_another_number_type_are_refused(workspace):
+    experiment = workspace / 'output' / 'toy'
+    rewrite(checkpoint.require_latest(str(experiment / 'checkpoints')), np.float64)
     with pytest.raises(UserError, match='unusable'):
         Editor(str(experiment), device='cpu')
+
+
+@pytest.mark.parametrize('part, words', [('index', ''), ('data', 'Checksum'),
+                                         ('values', 'not finite')])
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(workspace, capsys, part, words):
+    experiment = workspace / 'output' / 'toy'
+    newest = checkpoint.require_newest(str(experiment / 'checkpoints'))
+    if part == 'index':
+        os.truncate(newest + '.index', 100)
+    elif part == 'data':
+        kernel = tf.train.NewCheckpointReader(newest).get_tensor('Genc/Conv/weights').tobytes()
+        path, = map(Path, glob.glob(glob.escape(newest) + '.data-*'))
+        path.write_bytes(path.read_bytes().replace(kernel, kernel[::-1]))
+    else:
+        rewrite(newest, lambda kernel: kernel * np.nan)
+    with Editor(str(experiment), device='cpu') as editor:
+        assert editor.checkpoint != newest
+    warning = capsys.readouterr().err
+    assert f'{newest}: damaged checkpoint' in warning and words in warning
 
 
 def test_a_sheet_that_cannot_be_written_ends_the_test(run, workspace, monkeypatch):
