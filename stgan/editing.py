@@ -21,7 +21,7 @@ from pylib import (
 )
 from stgan import attributes, data, fast, models, sheets
 from stgan.config import load_config
-from tflib import checkpoint, loss_scale, tf, utils
+from tflib import checkpoint, tf, utils
 
 GENERATOR_SCOPES = ('Genc', 'Gstu', 'Gdec')
 
@@ -40,13 +40,14 @@ class EditGraph:
         self._images = tf.placeholder(tf.float32, [None, size, size, 3])
         self._labels = tf.placeholder(tf.float32, [None, None, config.n_att])
         if weights is None:
-            zs = models.encode(config, self._images, is_training=False)
-            zs = [fast.repeat(z, tf.shape(self._labels)[1]) for z in zs]
+            self._features = models.encode(config, self._images, is_training=False)
+            zs = [fast.repeat(z, tf.shape(self._labels)[1]) for z in self._features]
             labels = tf.reshape(self._labels, [-1, config.n_att])
             self._edited = models.decode(config, zs, labels, is_training=False)
         else:
             generator = fast.FastGenerator(config, weights)
-            self._edited = generator.edit(generator.features(self._images), self._labels)
+            self._features = generator.features(self._images)
+            self._edited = generator.edit(self._features, self._labels)
 
     def run(self, session, images, targets, sources, most=5):
         """Edit every image towards each of its targets.
@@ -65,10 +66,12 @@ class EditGraph:
         edited = np.empty(labels.shape[:2] + images.shape[1:], np.float32)
         rows, columns = max(1, most // edits), min(most, edits)
         for row in range(0, len(images), rows):
+            feed = {self._images: images[row:row + rows]}
+            if columns < edits:    # an image is then encoded once for all its session runs
+                feed = dict(zip(self._features, session.run(self._features, feed)))
             for column in range(0, edits, columns):
                 part = slice(row, row + rows), slice(column, column + columns)
-                result = session.run(self._edited, {self._images: images[part[0]],
-                                                    self._labels: labels[part]})
+                result = session.run(self._edited, {**feed, self._labels: labels[part]})
                 edited[part] = result.reshape((-1, labels[part].shape[1]) + images.shape[1:])
         return edited
 
@@ -127,16 +130,18 @@ class Editor:
             except (LookupError, ValueError):
                 self._check_fits()    # says in which way
                 raise
-            load = [tf.local_variables_initializer(), loss_scale.all_finite(weights.values())]
+            # Not finite if a value is not. To look at each takes longer, and memory.
+            total = tf.add_n([tf.reduce_sum(values) for values in weights.values()])
+            load = [tf.local_variables_initializer(), total]
             self._session = open_session(graph=graph)
         with ThreadPoolExecutor(1) as background:
             loading = background.submit(self._session.run, load)
             self._check_fits()
             try:
-                _, is_finite = loading.result()
+                _, total = loading.result()
             except tf.errors.OpError as error:
                 raise UserError(f'{self.checkpoint}: unusable ({utils.reason(error)})') from None
-        if not is_finite:
+        if not np.isfinite(total):
             raise UserError(f'{self.checkpoint}: weights are not finite')
 
     def _check_fits(self):
