@@ -297,7 +297,7 @@ def load_images(paths, img_size, crop, batch_size, threads=None):
         dataset = _without_autotuning(dataset.batch(batch_size).prefetch(2))
         batch = tf.data.make_one_shot_iterator(dataset).get_next()
     # Not a `with` block: it would leave its graph the caller's default between two batches.
-    session = utils.session('cpu', graph=graph)
+    session = utils.session('cpu', graph=graph, optimize=False)
     try:
         start = 0
         while start < len(paths):

@@ -97,7 +97,8 @@ class Editor:
         self._edit_batch = edit_batch
         folder = os.path.join(experiment_dir, 'checkpoints')
         device = utils.resolve_device(device)
-        open_session = functools.partial(utils.session, device, threads, precision=precision)
+        open_session = functools.partial(utils.session, device, threads, precision=precision,
+                                         optimize=False)
         if device == 'npu':
             print('NPU: edits as stgan/models.py computes them; the faster stgan/fast.py was never '
                   'tried on one', flush=True)

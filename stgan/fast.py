@@ -162,7 +162,9 @@ class FastGenerator:
 
 def _weight(value):
     """A local variable with the value of a tensor."""
-    return tf.Variable(value, trainable=False, collections=[tf.GraphKeys.LOCAL_VARIABLES])
+    # No resource variable, which takes longer to make: nothing is written to it again.
+    return tf.Variable(value, trainable=False, use_resource=False,
+                       collections=[tf.GraphKeys.LOCAL_VARIABLES])
 
 
 def _name(kind, number):

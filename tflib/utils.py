@@ -47,7 +47,7 @@ def resolve_device(device):
     return device
 
 
-def session_config(device, precision='high', threads=-1, npu_options=None):
+def session_config(device, precision='high', threads=-1, npu_options=None, optimize=True):
     """Return the ConfigProto of every session of this project.
 
     Args:
@@ -56,6 +56,8 @@ def session_config(device, precision='high', threads=-1, npu_options=None):
             it is safe, by a rewrite of the graph.
         threads: threads within and between operations; -1: the cores this process may use.
         npu_options: values of NpuOptimizer's parameter_map; None: those of inference.
+        optimize: False: on CPUs in high precision run graphs as they were built, not as TensorFlow
+            rewrites them. The first run then starts sooner; training would be slower.
 
     Raises:
         UserError: an illegal NPU option, or mixed precision where there is none.
@@ -79,6 +81,7 @@ def session_config(device, precision='high', threads=-1, npu_options=None):
         if npu.adapter_is_loaded():
             # The adapter makes every session an NPU session, unless told to leave it alone.
             npu.add_to_config(config, {'use_off_line': False})
+        rewrite.disable_meta_optimizer = not optimize and precision == 'high'
     if precision == 'mixed':
         _rewrite_to_16_bits(rewrite, device)
     return config
@@ -100,9 +103,10 @@ def _rewrite_to_16_bits(rewrite, device):
                         'TensorFlow')
 
 
-def session(device='cpu', threads=-1, graph=None, precision='high', npu_options=None):
+def session(device='cpu', threads=-1, graph=None, precision='high', npu_options=None,
+            optimize=True):
     """Open a session on `graph` (default: the current graph); see `session_config`."""
-    config = session_config(device, precision, threads, npu_options)
+    config = session_config(device, precision, threads, npu_options, optimize)
     if device == 'npu':
         npu.prepare_session(config)
     with quiet_native_code():

@@ -23,6 +23,15 @@ def test_the_remapper_is_off():
     assert rewrite.remapping == rewrite.OFF
 
 
+@pytest.mark.parametrize('device, precision, off', [
+    ('cpu', 'high', True), ('gpu', 'high', False), ('gpu', 'mixed', False)])
+def test_graphs_run_as_built_only_where_no_rewrite_is_needed(device, precision, off):
+    for optimize in (True, False):
+        config = utils.session_config(device, precision, optimize=optimize)
+        rewrite = config.graph_options.rewrite_options
+        assert rewrite.disable_meta_optimizer == (off and not optimize)
+
+
 def test_an_absent_gpu_is_an_error_if_asked_for():
     if tf.config.experimental.list_physical_devices('GPU'):
         pytest.skip('this machine has a GPU')
