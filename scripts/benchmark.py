@@ -117,7 +117,7 @@ def editing_way(config, precision, plain, images, edits):
         generator = Generator(config)
         if not plain:
             generator = editing.EditGraph(config, {v.op.name: v for v in tf.global_variables()})
-        session = utils.session('cpu', precision=precision, graph=graph)
+        session = utils.session('cpu', precision=precision, graph=graph, optimize=bool(plain))
         session.run(tf.global_variables_initializer())
         session.run(tf.local_variables_initializer())
     if not plain:
