@@ -39,9 +39,10 @@ class EditGraph:
         size, self._label_mode = config.img_size, config.label
         self._images = tf.placeholder(tf.float32, [None, size, size, 3])
         self._labels = tf.placeholder(tf.float32, [None, None, config.n_att])
+        self._features = []    # what a session run may be given instead of the images
         if weights is None:
-            self._features = models.encode(config, self._images, is_training=False)
-            zs = [fast.repeat(z, tf.shape(self._labels)[1]) for z in self._features]
+            zs = models.encode(config, self._images, is_training=False)
+            zs = [fast.repeat(z, tf.shape(self._labels)[1]) for z in zs]
             labels = tf.reshape(self._labels, [-1, config.n_att])
             self._edited = models.decode(config, zs, labels, is_training=False)
         else:
@@ -67,7 +68,7 @@ class EditGraph:
         rows, columns = max(1, most // edits), min(most, edits)
         for row in range(0, len(images), rows):
             feed = {self._images: images[row:row + rows]}
-            if columns < edits:    # an image is then encoded once for all its session runs
+            if self._features and columns < edits:    # encode once for all session runs
                 feed = dict(zip(self._features, session.run(self._features, feed)))
             for column in range(0, edits, columns):
                 part = slice(row, row + rows), slice(column, column + columns)
@@ -112,7 +113,7 @@ class Editor:
         try:
             self._load(open_session)
         except UserError:
-            # Another one if this one is damaged, which else is found when it is read.
+            # If it is damaged, the one before may not be. To look first would be to read twice.
             sound = checkpoint.require_latest(folder, GENERATOR_SCOPES)
             if sound == self.checkpoint:
                 raise
