@@ -40,7 +40,8 @@ def _without_optional_modules():
     """Let imports of what TensorFlow can do without fail, as if it were not installed.
 
     TensorFlow 2.x imports Keras on start-up, if it is there, and Keras imports Matplotlib: a fifth
-    of the whole import (docs/performance.md). `tf.keras` is loaded on first use as ever.
+    of the whole import (docs/performance.md). SciPy and h5py are for its own old copy of Keras.
+    `tf.keras` is loaded on first use as ever.
     """
     names = {'keras', 'h5py', 'scipy'}.difference(sys.modules)
     sys.modules.update(dict.fromkeys(names))

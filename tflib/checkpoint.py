@@ -228,7 +228,7 @@ def restore(session, path, variables, scopes=None):
 def tensors(path, scopes):
     """{name: float32 tensor} of a checkpoint's values, for the current graph.
 
-    To compute one fails if it is damaged.
+    Running one fails if its values are damaged.
 
     Args:
         scopes: top scopes of those that are wanted; optimizer slots are not.

@@ -139,7 +139,8 @@ def conv2d_transpose(x, channels, kernel_size, stride=1, normalizer=None, activa
 def products():
     """Compute deep layers, whose kernels are far larger than their maps, as matrix products.
 
-    On CPUs, which rearrange a convolution's kernel in every call but take a product's as it is.
+    On CPUs, which rearrange a convolution's kernel in every call but take a product's as it is. Of
+    layers not as deep, only the gradients of their kernels are products.
     The values are the same but for rounding.
     """
     global _AS_PRODUCTS    # noqa: PLW0603  (a scope, as TensorFlow's own)
@@ -195,7 +196,11 @@ def _stride(weights):
 
 
 def _kernel_gradient(larger, smaller, weights):
-    """The kernel's gradient, from the map at one end and the gradient of that at the other."""
+    """The kernel's gradient, from the map at one end and the gradient of that at the other.
+
+    Args:
+        larger: [N,h*stride,w*stride,in]; smaller: [N,h,w,out]; weights: [k,k,in,out].
+    """
     size, _, in_channels, channels = weights.shape.as_list()
     patches = _neighbourhoods(larger, size) if size % 2 else _patches(larger)
     dw = tf.matmul(tf.reshape(patches, [-1, size ** 2 * in_channels]),
