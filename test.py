@@ -18,8 +18,8 @@ def main():
     plan = plan_test(config, options)
 
     # Only now: TensorFlow takes seconds to load, a bad flag should not.
-    from stgan.editing import test  # noqa: PLC0415
-    test(options, config, plan)
+    from stgan.testing import make_sheets  # noqa: PLC0415
+    make_sheets(options, config, plan)
 
 
 if __name__ == '__main__':

@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections import OrderedDict, namedtuple
+from collections import OrderedDict
+from typing import List, NamedTuple
 
 import numpy as np
 from rich.console import Console
@@ -15,7 +16,7 @@ from att_classification.training import DESCRIPTION
 from pylib import UserError, atomic_path, read_json, write_json
 from stgan import sheets
 from stgan.attributes import CELEBA_ATTRIBUTES, DEFAULT_ATTRIBUTES
-from stgan.data import CelebA
+from stgan.celeba import CelebA
 from tflib import checkpoint, tf, utils
 
 # Paper, table 1: mean over the 13 attributes, 19,962 images at 128x128, test_int 2.
@@ -58,14 +59,16 @@ class Classifier:
         return self._session.run(self._predictions, {self._images: imlib.to_float(images)})
 
 
-Result = namedtuple('Result', 'atts images source_accuracy accuracy error error_each')
-Result.__doc__ = """Outcome of an evaluation; fractions in [0,1].
+class Result(NamedTuple):
+    """Outcome of an evaluation of n attributes; fractions in [0,1]."""
 
-atts: the n evaluated attributes; images: number of sheets; source_accuracy [n]: the classifier on
-the source images; accuracy [n]: edits that the classifier takes for the inverted source label;
-error [n]: mean of the attributes an edit should not have changed and did; error_each [n,n]: the
-same for every attribute (column) and edit (row), the diagonal being 0.
-"""
+    atts: List[str]
+    images: int                     # number of sheets
+    source_accuracy: np.ndarray     # [n], of the classifier on the source images
+    accuracy: np.ndarray            # [n], edits that look to it like the inverted source label
+    error: np.ndarray               # [n], mean share of other attributes that an edit changed
+    error_each: np.ndarray          # [n,n], of edits (rows) that changed an attribute (column), 0
+                                    # on the diagonal
 
 
 def _sheet_labels(folder, atts, dataroot):
@@ -136,7 +139,8 @@ def evaluate(folder, classifier_, atts=None, dataroot=None):
     # What differs from the source label is right for the edited attribute and wrong elsewhere.
     each = wrong[1:] * (1 - np.eye(len(atts)))
     error = each.sum(axis=1) / max(len(atts) - 1, 1)
-    return Result(atts, len(labels), 1 - wrong[0], np.diagonal(wrong[1:]).copy(), error, each)
+    return Result(atts=atts, images=len(labels), source_accuracy=1 - wrong[0],
+                  accuracy=np.diagonal(wrong[1:]).copy(), error=error, error_each=each)
 
 
 def print_result(result):

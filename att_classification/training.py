@@ -11,17 +11,9 @@ from rich.table import Table
 from att_classification.models import classifier
 from pylib import FolderLock, UserError, keep_freed_memory, read_json, write_json
 from stgan import data, losses
-from stgan.training import (
-    CHECKPOINTS,
-    METRICS,
-    ROLLBACKS,
-    SUMMARIES,
-    Schedule,
-    TrainingGraph,
-    Update,
-    fit,
-    remove_training,
-)
+from stgan.celeba import CelebA
+from stgan.config import CHECKPOINTS
+from stgan.loop import Schedule, TrainingGraph, Update, fit, remove_training
 from tflib import checkpoint, npu, tf, utils
 from tflib.layers import GlorotUniform
 
@@ -121,7 +113,7 @@ def train(dataroot,
         raise UserError(f'--img_size {img_size}: expected a multiple of 32 (five poolings)')
     device = utils.resolve_device(device)
     keep_freed_memory()
-    celeba = data.CelebA(dataroot, atts, split, use_cropped_img)
+    celeba = CelebA(dataroot, atts, split, use_cropped_img)
     indices = np.concatenate([celeba.part('train'), celeba.part('val')])
     if not len(celeba.part('test')):
         raise UserError(f'--split {split}: the test split is empty ({celeba.split})')
@@ -148,7 +140,7 @@ def train(dataroot,
               f'{len(indices)} images to train on, {len(celeba.part("test"))} to test on '
               f'({celeba.split})', flush=True)
         if clear:
-            remove_training(folder, (CHECKPOINTS, SUMMARIES, METRICS, ROLLBACKS, ACCURACY))
+            remove_training(folder, ACCURACY)
         write_json(description_path, description)
         schedule = Schedule(epochs, iterations, lambda epoch: learning_rate(rate, epochs, epoch),
                             iterations, iterations, num_ckpt=1, time_limit=time_limit,

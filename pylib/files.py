@@ -114,6 +114,26 @@ def append_json_line(stream, record):
         stream.flush()
 
 
+def cut_json_lines(path, is_kept):
+    """Cut a JSON-lines file off before the first record that is not kept, or line that is none.
+
+    The file is read line by line, as it may be larger than the memory; a missing one is left so.
+
+    Args:
+        is_kept: function from a record to whether it stays.
+    """
+    if not os.path.exists(path):
+        return
+    with _named_errors(path), open(path, 'r+b') as stream:
+        end = 0
+        for line in stream:
+            record = _json_object(line)
+            if record is None or not is_kept(record):
+                break
+            end += len(line)
+        stream.truncate(end)
+
+
 def read_json_lines(path):
     """Return the records of a JSON-lines file up to the first line that is none.
 
@@ -122,13 +142,19 @@ def read_json_lines(path):
     records = []
     if not os.path.exists(path):
         return records
-    with open(path, encoding='utf-8', errors='replace') as stream:
+    with open(path, 'rb') as stream:
         for line in stream:
-            try:
-                record = json.loads(line)
-            except (ValueError, RecursionError):
-                break
-            if not isinstance(record, dict):
+            record = _json_object(line)
+            if record is None:
                 break
             records.append(record)
     return records
+
+
+def _json_object(line):
+    """The JSON object in a whole line of bytes; None if it holds something else."""
+    try:
+        record = json.loads(line.decode()) if line.endswith(b'\n') else None
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) else None

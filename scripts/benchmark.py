@@ -31,7 +31,7 @@ from pylib import (  # noqa: E402
     usable_cores,
     write_json,
 )
-from stgan.config import RunConfig  # noqa: E402
+from stgan.config import CHECKPOINTS, RunConfig  # noqa: E402
 
 PRODUCT_SIZE = 4096
 PRODUCT_FLOPS = 2 * PRODUCT_SIZE ** 3
@@ -65,13 +65,13 @@ def matrix_product(dtype, device='cpu', size=PRODUCT_SIZE):
     return lambda: session.run(product.op)
 
 
-def training_iteration(config, device='cpu', **options):
+def training_iteration(config, build, device='cpu'):
     """A function that runs one training iteration of `config` on an unchanging batch.
 
     Args:
-        options: of `training.build`.
+        build: function (config, batch) that returns the `loop.TrainingGraph`.
     """
-    from stgan import data, training  # noqa: PLC0415
+    from stgan import data  # noqa: PLC0415
     from tflib import tf, utils  # noqa: PLC0415
 
     random = np.random.RandomState(0)
@@ -81,7 +81,7 @@ def training_iteration(config, device='cpu', **options):
                   for _ in range(2)]
         batch = data.Batch(tf.constant(random.uniform(-1, 1, shape), tf.float32), *labels,
                            number=tf.constant(0, tf.int64))
-        built = training.build(config, batch, device, **options)
+        built = build(config, batch)
         session = utils.session(device, config.threads, graph, config.precision)
         session.run(tf.global_variables_initializer())
 
@@ -93,9 +93,13 @@ def training_iteration(config, device='cpu', **options):
 
 def training_way(config, plain):
     """`training_iteration` as train.py runs it, or as the published code does."""
-    if not plain:
-        keep_freed_memory()
-    return training_iteration(config, plain=plain)
+    from scripts.plain import build as build_plainly  # noqa: PLC0415
+    from stgan.graph import build  # noqa: PLC0415
+
+    if plain:
+        return training_iteration(config, build_plainly)
+    keep_freed_memory()
+    return training_iteration(config, build)
 
 
 def editing_way(config, precision, plain, images, edits):
@@ -415,16 +419,17 @@ def _save_weights(case):
     config, experiment = case
     if not experiment:
         return    # a second item, as parallel_map stays in its process for one
-    from stgan import data, training  # noqa: PLC0415
+    from stgan import data  # noqa: PLC0415
+    from stgan.graph import build  # noqa: PLC0415
     from tflib import checkpoint, tf, utils  # noqa: PLC0415
 
     size = config.img_size
     labels = tf.zeros([config.batch_size, config.n_att], tf.int64)
-    training.build(config, data.Batch(tf.zeros([config.batch_size, size, size, 3]), labels, labels,
-                                      tf.constant(0, tf.int64)))
+    build(config, data.Batch(tf.zeros([config.batch_size, size, size, 3]), labels, labels,
+                             tf.constant(0, tf.int64)))
     with utils.session() as session:
         session.run(tf.global_variables_initializer())
-        checkpoint.Checkpoints(os.path.join(experiment, 'checkpoints'), 1).save(session, 'model')
+        checkpoint.Checkpoints(os.path.join(experiment, CHECKPOINTS), 1).save(session, 'model')
 
 
 @contextlib.contextmanager

@@ -31,7 +31,8 @@ from pylib import (  # noqa: E402
     run_command,
     write_json,
 )
-from stgan.data import CelebA  # noqa: E402
+from stgan.celeba import CelebA  # noqa: E402
+from stgan.config import CHECKPOINTS  # noqa: E402
 from tflib import checkpoint, tf  # noqa: E402
 
 # Two layers each way and two attributes: quick to build, with all parts of a training.
@@ -59,7 +60,7 @@ class Chaos:
         self._folder, self._random = folder, random.Random(seed)
         # A round gets ahead by `MOST_A_ROUND` iterations, at the most a few more.
         self._epochs = -(-rounds * MOST_A_ROUND // ITERATIONS_AN_EPOCH)
-        self._checkpoints = os.path.join(self.run_folder(DISTURBED), 'checkpoints')
+        self._checkpoints = os.path.join(self.run_folder(DISTURBED), CHECKPOINTS)
 
     def run_folder(self, name):
         """The experiment folder of a run."""
@@ -163,7 +164,7 @@ def damage(path, how, generator):
 
 def require_equal(folder, other):
     """Raise RunFailed unless two runs have equal variables, in every bit, and equal logs."""
-    left, right = (tf.train.NewCheckpointReader(checkpoint.latest(os.path.join(f, 'checkpoints')))
+    left, right = (tf.train.NewCheckpointReader(checkpoint.latest(os.path.join(f, CHECKPOINTS)))
                    for f in (folder, other))
     names = sorted(left.get_variable_to_shape_map())
     if names != sorted(right.get_variable_to_shape_map()):

@@ -48,8 +48,8 @@ def check_images(paths, crop):
 
 
 def inspect(celeba, processes=None):
-    """Return {kind of problem: [what has it]} of a `data.CelebA`, empty lists for none."""
-    from stgan.data import ALIGNED_SIZE, PARTS  # noqa: PLC0415
+    """Return {kind of problem: [what has it]} of a `CelebA`, empty lists for none."""
+    from stgan.celeba import ALIGNED_SIZE, PARTS  # noqa: PLC0415
     part = {index: name for name in PARTS for index in celeba.part(name)}
     paths, there = celeba.find(range(len(celeba)))
     present = [index for index, is_there in enumerate(there) if is_there]
@@ -95,7 +95,7 @@ def main():
         raise UserError(f'--processes {args.processes}: expected at least 1')
 
     # Only now: TensorFlow takes seconds to load, a bad flag should not.
-    from stgan.data import PARTS, CelebA  # noqa: PLC0415
+    from stgan.celeba import PARTS, CelebA  # noqa: PLC0415
     celeba = CelebA(args.dataroot, None, args.split, args.use_cropped_img)
     found = inspect(celeba, args.processes)
     print(f'{len(celeba)} images, {len(celeba.atts)} attributes; '

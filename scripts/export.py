@@ -18,7 +18,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from pylib import ArgumentParser, UserError, atomic_path, run_command  # noqa: E402
 from stgan import attributes  # noqa: E402
-from stgan.config import experiment_folder, load_config  # noqa: E402
+from stgan.config import CHECKPOINTS, experiment_folder, load_config  # noqa: E402
 
 INPUTS, OUTPUT = ('input1', 'input2', 'input3'), 'output'
 
@@ -56,7 +56,7 @@ def freeze(config, checkpoint_path, batch_size=None):
         checkpoint_path: path prefix of its weights.
         batch_size: N of inputs and output; None: dynamic.
     """
-    from stgan.editing import GENERATOR_SCOPES  # noqa: PLC0415
+    from stgan.models import GENERATOR_SCOPES  # noqa: PLC0415
     from tflib import checkpoint, tf, utils  # noqa: PLC0415
     with tf.Graph().as_default() as graph:
         add_generator(config, batch_size)
@@ -102,7 +102,7 @@ def main():
 
     # Only now: TensorFlow takes seconds to load, a bad flag should not.
     from tflib.checkpoint import require_latest  # noqa: PLC0415
-    checkpoint_path = require_latest(os.path.join(folder, 'checkpoints'))
+    checkpoint_path = require_latest(os.path.join(folder, CHECKPOINTS))
     graph = freeze(config, checkpoint_path, args.batch_size)
     with atomic_path(path) as temporary, open(temporary, 'wb') as stream:
         stream.write(graph.SerializeToString())

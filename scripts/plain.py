@@ -5,19 +5,22 @@ As a command it edits like the published test.py, from start to end:
 """
 
 import argparse
+import contextlib
 import functools
 import gc
 import os
 import sys
 from collections import OrderedDict
+from unittest import mock
 
 import numpy as np
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 import imlib  # noqa: E402
-from stgan import attributes, data, sheets  # noqa: E402
-from stgan.config import load_config  # noqa: E402
+from stgan import attributes, sheets  # noqa: E402
+from stgan.celeba import CelebA, crop_box  # noqa: E402
+from stgan.config import CHECKPOINTS, load_config  # noqa: E402
 
 
 class Generator:
@@ -43,19 +46,30 @@ class Generator:
                                for label in labels])
 
 
+def build(config, batch):
+    """`graph.build` as the published code has it: convolutions only, D called twice."""
+    from stgan import graph  # noqa: PLC0415
+    from tflib import layers  # noqa: PLC0415
+
+    with mock.patch.object(layers, 'products', contextlib.nullcontext), \
+            mock.patch.object(graph, 'judge_both', lambda critic, *images: map(critic, images)):
+        return graph.build(config, batch)
+
+
 def test(experiment_dir, dataroot, positions, test_int=2.):
     """Edit the images at 1-based list positions, as csmliu/STGAN test.py@8a206ad does."""
+    from stgan import models  # noqa: PLC0415
     from tflib import checkpoint, tf, utils  # noqa: PLC0415
 
     config, _ = load_config(experiment_dir)
-    celeba = data.CelebA(dataroot or config.dataroot, config.atts, config.split,
-                         config.use_cropped_img)
+    celeba = CelebA(dataroot or config.dataroot, config.atts, config.split,
+                    config.use_cropped_img)
     indices = np.array(positions) - 1 if positions else celeba.part('test')
-    state = tf.train.get_checkpoint_state(os.path.join(experiment_dir, 'checkpoints'))
+    state = tf.train.get_checkpoint_state(os.path.join(experiment_dir, CHECKPOINTS))
     with tf.Graph().as_default(), utils.session() as session:
         generator = Generator(config)
         checkpoint.restore(session, state.model_checkpoint_path, tf.global_variables(),
-                           ('Genc', 'Gstu', 'Gdec'))
+                           models.GENERATOR_SCOPES)
         for index, (image,) in zip(indices, load_images(
                 celeba.paths(indices), config.img_size, celeba.crop, 1)):
             labels = celeba.labels[[index]]
@@ -99,7 +113,7 @@ def decode_image(path, img_size, crop):
 
     image = tf.image.decode_jpeg(tf.io.read_file(path), channels=3)
     if crop:
-        image = tf.image.crop_to_bounding_box(image, *data.crop_box(img_size))
+        image = tf.image.crop_to_bounding_box(image, *crop_box(img_size))
     image = tf.image.resize_images(image, [img_size, img_size], tf.image.ResizeMethod.BICUBIC)
     return tf.clip_by_value(image, 0, 255) / 127.5 - 1
 

@@ -17,6 +17,10 @@ from stgan.attributes import DEFAULT_ATTRIBUTES
 DEVICES = ('auto', 'cpu', 'gpu', 'npu')
 ON_NAN = ('stop', 'rollback')
 
+# What a run keeps in its folder.
+CHECKPOINTS, SUMMARIES, SAMPLES = 'checkpoints', 'summaries', 'sample_training'
+SETTING, METRICS, ROLLBACKS = 'setting.txt', 'metrics.jsonl', 'rollbacks.json'
+
 # More than anybody needs: settings of strangers must not ask for all the memory there is.
 MAX_INT = 2 ** 31 - 1
 SIZE = {'minimum': 1, 'maximum': 4096}
@@ -189,7 +193,7 @@ class RunConfig:
 
     def save(self, folder):
         """Write `setting.txt`."""
-        write_json(os.path.join(folder, 'setting.txt'), dataclasses.asdict(self))
+        write_json(os.path.join(folder, SETTING), dataclasses.asdict(self))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -347,7 +351,7 @@ def load_config(folder):
     Raises:
         UserError: no such experiment, or a setting that is not legal.
     """
-    path = os.path.join(folder, 'setting.txt')
+    path = os.path.join(folder, SETTING)
     if not os.path.isdir(folder):
         raise UserError(f'{folder}: no such experiment; is --experiment_name right?')
     if not os.path.exists(path):

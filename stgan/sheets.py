@@ -8,14 +8,15 @@ labels of their source images). Folders left by the published code have neither.
 import csv
 import io
 import os
-from collections import OrderedDict, namedtuple
+from collections import OrderedDict
+from typing import Callable, List, NamedTuple
 
 import numpy as np
 
 import imlib
 from pylib import UserError, read_json, write_json, write_text
 from stgan import attributes
-from stgan.config import load_config
+from stgan.config import SETTING, load_config
 
 DESCRIPTION, LABELS = 'sheet.json', 'labels.csv'
 
@@ -42,20 +43,25 @@ def mark(images, switched_on):
         image[3, 1:6] = -1
 
 
-Column = namedtuple('Column', 'kind attributes intensities')
-Column.__doc__ = """What a result column shows.
+class Column(NamedTuple):
+    """What a result column shows."""
 
-kind: 'reconstruction' or 'edit'; attributes: names of those edited; intensities: of each.
-"""
+    kind: str                   # 'reconstruction' or 'edit'
+    attributes: List[str]       # names of those edited
+    intensities: List[float]    # of each
+
+
 RECONSTRUCTION = Column('reconstruction', [], [])
 
 
-Plan = namedtuple('Plan', 'mode columns targets folder suffix')
-Plan.__doc__ = """What is done to every image of a test.
+class Plan(NamedTuple):
+    """What is done to every image of a test."""
 
-mode: 'single', 'multi' or 'slide'; columns: list of `Column`; targets: function from {0,1}
-labels [N,n_att] to signed targets [N,E,n_att]; folder, suffix: of the sheets' file names.
-"""
+    mode: str                # 'single', 'multi' or 'slide'
+    columns: List[Column]
+    targets: Callable        # {0,1} labels [N,n_att] -> signed targets [N,E,n_att]
+    folder: str              # of the sheets, below the experiment's
+    suffix: str              # of the sheets' names
 
 
 def single_plan(config, test_int):
@@ -307,7 +313,7 @@ def _published_folder(path, names):
                         'sheet: expected squares side by side after a gap')
     atts = None
     experiment = os.path.dirname(os.path.abspath(path))
-    if os.path.exists(os.path.join(experiment, 'setting.txt')):
+    if os.path.exists(os.path.join(experiment, SETTING)):
         atts = list(load_config(experiment)[0].atts)
     columns = [Column('edit', [], [])] * results
     if os.path.basename(os.path.normpath(path)) == 'sample_testing':

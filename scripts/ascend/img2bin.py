@@ -23,7 +23,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspa
 from pylib import ArgumentParser, RunFailed, UserError, run_command, write_json  # noqa: E402
 from scripts.export import INPUTS  # noqa: E402
 from stgan import attributes, sheets  # noqa: E402
-from stgan.config import TestConfig, load_config  # noqa: E402
+from stgan.config import CHECKPOINTS, TestConfig, load_config  # noqa: E402
 
 DESCRIPTION = 'bins.json'
 BATCH_SIZE = 16  # images decoded at once
@@ -106,11 +106,11 @@ def write_bins(options, config, folder):
     # Only now: TensorFlow takes seconds to load, a bad flag should not.
     from tqdm import tqdm  # noqa: PLC0415
 
-    from stgan import data, editing  # noqa: PLC0415
+    from stgan import data, testing  # noqa: PLC0415
     from tflib import checkpoint  # noqa: PLC0415
     plan = sheets.single_plan(config, options.test_int)
-    checkpoint_path = checkpoint.require_latest(os.path.join(options.folder, 'checkpoints'))
-    celeba, indices = editing.test_images(config, options)
+    checkpoint_path = checkpoint.require_latest(os.path.join(options.folder, CHECKPOINTS))
+    celeba, indices = testing.selected_images(config, options)
     paths, labels = celeba.paths(indices), celeba.labels[indices]
     check_folder(folder, len(indices), len(plan.columns))
     description = describe(options, config, checkpoint_path, [

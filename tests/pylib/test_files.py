@@ -2,6 +2,7 @@
 
 import os
 import resource
+import tracemalloc
 
 import pytest
 
@@ -79,3 +80,34 @@ def test_parallel_map_keeps_the_order(processes):
 
 def test_parallel_map_of_nothing():
     assert list(pylib.parallel_map(abs, [])) == []
+
+
+def test_a_log_is_cut_off_where_it_is_to_go_on(tmp_path):
+    path = tmp_path / 'log.jsonl'
+    lines = [b'{"iteration": 1}\n', b'{"iteration": 2, "name": "\xc3\xa9"}\n',
+             b'{"iteration": 3}\n']
+    for content, kept in (
+            (b''.join(lines), 2), (b''.join(lines[:2]), 2),
+            (lines[0] + b'no JSON\n' + lines[1], 1), (lines[0] + b'[1]\n' + lines[1], 1),
+            (lines[0] + b'\xff\xfe\n' + lines[1], 1),
+            (lines[0] + lines[1].rstrip(), 1),      # cut short by a crash
+            (b'', 0)):
+        path.write_bytes(content)
+        pylib.cut_json_lines(str(path), lambda record: record['iteration'] <= 2)
+        assert path.read_bytes() == b''.join(lines[:kept])
+    pylib.cut_json_lines(str(tmp_path / 'none'), lambda record: True)
+    assert not (tmp_path / 'none').exists()
+
+
+def test_a_log_is_cut_without_holding_it_in_memory(tmp_path):
+    path, line = tmp_path / 'log.jsonl', b'{"images": "' + b'x' * 999986 + b'"}\n'
+    with open(str(path), 'wb') as stream:
+        for _ in range(30):
+            stream.write(line)
+    tracemalloc.start()
+    try:
+        pylib.cut_json_lines(str(path), lambda record: True)
+        assert tracemalloc.get_traced_memory()[1] < 8e6
+    finally:
+        tracemalloc.stop()
+    assert path.stat().st_size == 30 * len(line)
