@@ -10,8 +10,9 @@ from collections import Counter, OrderedDict, deque, namedtuple
 
 from precision_tool import metrics
 from precision_tool.dump_file import open_dump
-from precision_tool.dump_tree import GoldenDump, NpuDump, load_npy
+from precision_tool.dump_tree import GoldenDump, NpuDump
 from precision_tool.file_names import plain
+from precision_tool.reading import load_npy
 from precision_tool.results import (
     ABSENT,
     METRIC_FIELDS,

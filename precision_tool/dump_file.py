@@ -21,7 +21,7 @@ from google.protobuf.message import DecodeError
 
 from precision_tool import dump_proto, layouts
 from precision_tool.dump_proto import text
-from precision_tool.file_names import read_csv
+from precision_tool.reading import MAX_DIMENSIONS, read_csv
 from pylib import UserError, atomic_path
 
 # Number in the header -> name, and the NumPy type of the stored bytes.
@@ -40,7 +40,6 @@ _FORMATS = {0: 'NCHW', 1: 'NHWC', 2: 'ND', 3: 'NC1HWC0', 4: 'FRACTAL_Z', 16: 'HW
 _FORMAT_NUMBERS = {name: number for number, name in _FORMATS.items()}
 _STATS_TYPES = {'float': 'float32', 'bf16': 'bfloat16', 'double': 'float64'}
 
-_MAX_DIMENSIONS = 32      # of NumPy 1
 _MAX_ELEMENTS = 1 << 58   # x 16 bytes is what NumPy can address
 _MAX_STATS = 16 << 20     # bytes of a CSV file; each tensor takes a line
 _LENGTH = struct.Struct('<Q')
@@ -218,9 +217,9 @@ def _check_size(tensor):
     for dimension in tensor.shape:
         # Zeros do not count: NumPy refuses huge shapes even of empty arrays.
         count *= max(dimension, 1)
-        if count > _MAX_ELEMENTS or len(tensor.shape) > _MAX_DIMENSIONS:
+        if count > _MAX_ELEMENTS or len(tensor.shape) > MAX_DIMENSIONS:
             raise UserError(f'{tensor}: impossible shape; dump again')
-    if len(tensor.original_shape) > _MAX_DIMENSIONS:
+    if len(tensor.original_shape) > MAX_DIMENSIONS:
         raise UserError(f'{tensor}: impossible original shape; dump again')
     if tensor.data_type in _STORED and tensor.data_type != 'string':
         expected = count * _STORED[tensor.data_type].itemsize if 0 not in tensor.shape else 0
@@ -231,7 +230,7 @@ def _check_size(tensor):
 
 def _shape(message):
     """The dimensions in a Shape message; no more than it takes to see that they are too many."""
-    return tuple(message.dim[:_MAX_DIMENSIONS + 1])
+    return tuple(message.dim[:MAX_DIMENSIONS + 1])
 
 
 def _format_name(number):
@@ -339,15 +338,18 @@ def read_stats(path):
     """
     rows = read_csv(path, _MAX_STATS)
     places = {field: place for field, (_, place) in _COLUMNS.items()}
-    if rows and rows[0][0].strip() == _COLUMNS['kind'][0]:
-        titles = [title.strip() for title in rows.pop(0)]
+    if rows and rows[0][1][0].strip() == _COLUMNS['kind'][0]:
+        titles = [title.strip() for title in rows.pop(0)[1]]
         places = {field: titles.index(title) if title in titles else None
                   for field, (title, _) in _COLUMNS.items()}
-    try:
-        return [_stats(row, places) for row in rows]
-    except (ValueError, IndexError):
-        raise UserError(f'{path}: not a statistics dump; expected Input or Output, index, size, '
-                        'type, format, shape, maximum, minimum, mean') from None
+    stats = []
+    for line, row in rows:
+        try:
+            stats.append(_stats(row, places))
+        except (ValueError, IndexError):
+            raise UserError(f'{path}:{line}: not of a statistics dump; expected Input or Output, '
+                            'index, size, type, format, shape, maximum, minimum, mean') from None
+    return stats
 
 
 def _stats(row, places):

@@ -4,15 +4,10 @@ An NPU writes <dump_path>/<YYYYmmddHHMMSS>/<device>/<graph>/<model>/<dump index>
 these folders will do, and one with nothing but files.
 """
 
-import ast
 import contextlib
 import os
 import re
-import stat
-import struct
 from collections import OrderedDict
-
-import numpy as np
 
 from precision_tool import dump_file
 from precision_tool.file_names import (
@@ -27,7 +22,6 @@ from pylib import UserError
 OVERFLOW_TYPE = 'Opdebug'
 _RUN = re.compile('[0-9]{14}')
 _DUMP_INDEX = re.compile('[0-9]{1,9}')
-_MAX_NPY_HEADER = 10000  # as NumPy: what Python can evaluate safely
 
 
 class Operator:
@@ -198,63 +192,3 @@ class GoldenDump:
                             'conv1.0.1619492699305998.npy')
         self.tensors = OrderedDict((key, newest[key][1])
                                    for key in sorted(newest, key=lambda key: (newest[key], key)))
-
-    def load(self, key):
-        """Return the array of a key of `tensors`, a read-only map of its file.
-
-        Raises:
-            UserError: not a .npy file of numbers, or incomplete.
-        """
-        return load_npy(self.tensors[key])
-
-
-def load_npy(path):
-    """Return the array in a .npy file, as a read-only map of it.
-
-    Its header is not believed: nothing is allocated that is not in the file.
-
-    Raises:
-        UserError: not readable, not a .npy file, of Python objects, or of another size than told.
-    """
-    try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise UserError(f'{path}: not a file')
-        with open(path, 'rb') as stream:
-            shape, fortran_order, dtype = _npy_header(stream)
-            offset, size = stream.tell(), os.fstat(stream.fileno()).st_size
-        expected = dtype.itemsize
-        for dimension in shape:
-            expected *= dimension
-        if offset + expected != size:
-            raise UserError(f'{path}: {size} bytes, its header tells {offset + expected}; it is '
-                            'incomplete or damaged, write it again')
-        if not expected:
-            return np.empty(shape, dtype)
-        values = np.memmap(path, dtype, 'r', offset, (expected // dtype.itemsize,))
-        return np.asarray(values).reshape(shape, order='F' if fortran_order else 'C')
-    except OSError as error:
-        raise UserError(f'{path}: {error.strerror}') from None
-    except (ValueError, TypeError, LookupError, SyntaxError, RecursionError, MemoryError,
-            OverflowError, struct.error):
-        raise UserError(f'{path}: not a .npy file of numbers, or damaged; write it again'
-                        ) from None
-
-
-def _npy_header(stream):
-    """Return (shape, whether in Fortran order, type) of a .npy file; various errors if bad."""
-    magic, major = stream.read(6), stream.read(2)[0]
-    if magic != b'\x93NUMPY' or major not in (1, 2, 3):
-        raise ValueError('magic')
-    length = struct.unpack('<H', stream.read(2)) if major == 1 else (
-        struct.unpack('<I', stream.read(4)))
-    if length[0] > _MAX_NPY_HEADER:
-        raise ValueError('header length')
-    header = ast.literal_eval(stream.read(length[0]).decode('utf-8' if major == 3 else 'latin1')
-                              .strip())
-    shape = header['shape']
-    if len(shape) > 32 or any(type(size) is not int or size < 0 for size in shape):
-        raise ValueError('shape')
-    dtype = np.dtype(header['descr'])
-    if dtype.hasobject or dtype.names or dtype.subdtype or not dtype.itemsize:
-        raise ValueError('type')
-    return tuple(shape), header['fortran_order'], dtype

@@ -9,13 +9,11 @@ Older releases leave out the stream id (the second number); chips with FFTS appe
 numbers. Times are microseconds since 1970.
 """
 
-import csv
-import io
 import os
 import re
 from collections import namedtuple
 
-from precision_tool.reading import read_text
+from precision_tool.reading import read_csv
 from pylib import UserError
 
 MAPPING = 'mapping.csv'
@@ -103,20 +101,9 @@ def read_mapping(folder):
     path = os.path.join(folder, MAPPING)
     if not os.path.lexists(path):
         return {}
-    rows = read_csv(path, MAPPING_BYTES)
-    for number, row in enumerate(rows, 1):
+    names = {}
+    for line, row in read_csv(path, MAPPING_BYTES):
         if len(row) != 2 or any(os.path.basename(name) != name or not name for name in row):
-            raise UserError(f'{path}:{number}: expected two file names without folders')
-    return dict(rows)
-
-
-def read_csv(path, limit):
-    """Return the rows of a CSV file of at most `limit` bytes, empty ones left out.
-
-    Raises:
-        UserError: not readable, larger, or not CSV.
-    """
-    try:
-        return [row for row in csv.reader(io.StringIO(read_text(path, limit), '')) if row]
-    except csv.Error as error:
-        raise UserError(f'{path}: not readable as CSV ({error}); dump again') from None
+            raise UserError(f'{path}:{line}: expected two file names without folders')
+        names[row[0]] = row[1]
+    return names

@@ -1,9 +1,19 @@
-"""Small text and JSON files of unknown origin, read with bounds."""
+"""Files of unknown origin, read with bounds: text, CSV, JSON, and arrays of NumPy."""
 
+import ast
+import csv
+import io
 import json
 import os
+import stat
+import struct
+
+import numpy as np
 
 from pylib import UserError
+
+MAX_DIMENSIONS = 32      # of NumPy 1
+_MAX_NPY_HEADER = 10000  # bytes, as NumPy: what Python can evaluate safely
 
 
 def read_bytes(path, limit):
@@ -33,6 +43,20 @@ def read_text(path, limit):
         raise UserError(f'{path}: not text (not UTF-8)') from None
 
 
+def read_csv(path, limit):
+    """Return [(line number, cells)] of a CSV file of at most `limit` bytes, without empty lines.
+
+    Raises:
+        UserError: as `read_text`, or not CSV.
+    """
+    reader = csv.reader(io.StringIO(read_text(path, limit), ''))
+    try:
+        return [(reader.line_num, cells) for cells in reader if cells]
+    except csv.Error as error:
+        raise UserError(f'{path}:{reader.line_num}: not readable as CSV ({error}); write '
+                        'it again') from None
+
+
 def parse_json(text, path, start=0):
     """Return (value, position behind it) of the JSON value at `start` of the text of `path`.
 
@@ -54,3 +78,55 @@ def parse_one_json(text, path):
         line = text.count('\n', 0, end) + 1
         raise UserError(f'{path}:{line}: not JSON (more text behind the value)')
     return value
+
+
+def load_npy(path):
+    """Return the array in a .npy file, as a read-only map of it.
+
+    Its header is not believed: nothing is allocated that is not in the file.
+
+    Raises:
+        UserError: not readable, not a .npy file, of Python objects, or of another size than told.
+    """
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise UserError(f'{path}: not a file')
+        with open(path, 'rb') as stream:
+            shape, fortran_order, dtype = _npy_header(stream)
+            offset, size = stream.tell(), os.fstat(stream.fileno()).st_size
+        expected = dtype.itemsize
+        for dimension in shape:
+            expected *= dimension
+        if offset + expected != size:
+            raise UserError(f'{path}: {size} bytes, its header tells {offset + expected}; it is '
+                            'incomplete or damaged, write it again')
+        if not expected:
+            return np.empty(shape, dtype)
+        values = np.memmap(path, dtype, 'r', offset, (expected // dtype.itemsize,))
+        return np.asarray(values).reshape(shape, order='F' if fortran_order else 'C')
+    except OSError as error:
+        raise UserError(f'{path}: {error.strerror}') from None
+    except (ValueError, TypeError, LookupError, SyntaxError, RecursionError, MemoryError,
+            OverflowError, struct.error):
+        raise UserError(f'{path}: not a .npy file of numbers, or damaged; write it again'
+                        ) from None
+
+
+def _npy_header(stream):
+    """Return (shape, whether in Fortran order, type) of a .npy file; various errors if bad."""
+    magic, major = stream.read(6), stream.read(2)[0]
+    if magic != b'\x93NUMPY' or major not in (1, 2, 3):
+        raise ValueError('magic')
+    length = struct.unpack('<H', stream.read(2)) if major == 1 else (
+        struct.unpack('<I', stream.read(4)))
+    if length[0] > _MAX_NPY_HEADER:
+        raise ValueError('header length')
+    header = ast.literal_eval(stream.read(length[0]).decode('utf-8' if major == 3 else 'latin1')
+                              .strip())
+    shape = header['shape']
+    if len(shape) > MAX_DIMENSIONS or any(type(size) is not int or size < 0 for size in shape):
+        raise ValueError('shape')
+    dtype = np.dtype(header['descr'])
+    if dtype.hasobject or dtype.names or dtype.subdtype or not dtype.itemsize:
+        raise ValueError('type')
+    return tuple(shape), header['fortran_order'], dtype

@@ -3,11 +3,10 @@
 import csv
 import io
 import math
-import os
 import re
 from collections import namedtuple
 
-from precision_tool import metrics
+from precision_tool import metrics, reading
 from pylib import UserError, write_text
 
 METRIC_FIELDS = tuple(re.sub('(?<!^)(?=[A-Z])', '_', name).lower() for name in metrics.METRICS)
@@ -98,18 +97,10 @@ def read_csv(path):
     Raises:
         UserError: not readable, or not the result of a comparison.
     """
-    try:
-        if os.path.getsize(path) > _MAX_BYTES:
-            raise UserError(f'{path}: larger than {_MAX_BYTES >> 20} MB; not a comparison')
-        with open(path, encoding='utf-8-sig', newline='') as stream:
-            reader = csv.reader(stream)
-            fields = _fields(path, next(reader, []))
-            return [_row(f'{path}:{reader.line_num}', number, fields, cells)
-                    for number, cells in enumerate(filter(None, reader))]
-    except OSError as error:
-        raise UserError(f'{path}: {error.strerror}') from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f'{path}: not readable as CSV ({error}); compare again') from None
+    (_, header), *lines = reading.read_csv(path, _MAX_BYTES) or [(1, [])]
+    fields = _fields(path, header)
+    return [_row(f'{path}:{line}', number, fields, cells)
+            for number, (line, cells) in enumerate(lines)]
 
 
 def _fields(path, header):

@@ -7,8 +7,9 @@ import numpy as np
 
 from precision_tool import ge_graph
 from precision_tool.dump_file import open_dump, read_stats
-from precision_tool.dump_tree import GoldenDump, NpuDump, load_npy
+from precision_tool.dump_tree import GoldenDump, NpuDump
 from precision_tool.file_names import plain
+from precision_tool.reading import load_npy
 from pylib import UserError
 
 
@@ -152,10 +153,10 @@ def dump_statistics(path):
 
 def golden_statistics(golden, name):
     """Yield the same of an operator's golden tensors."""
-    for key in golden.tensors:
-        if key[0] == plain(name):
-            array = golden.load(key)
-            yield (f'output:{key[1]}', array.dtype.name, _shape(array.shape), *statistics(array))
+    for (operator, index), path in golden.tensors.items():
+        if operator == plain(name):
+            array = load_npy(path)
+            yield (f'output:{index}', array.dtype.name, _shape(array.shape), *statistics(array))
 
 
 def _shape(shape):

@@ -14,7 +14,7 @@ from tensorflow.python.client import session as client_session
 from tensorflow.python.util import nest
 
 from precision_tool import tf_config, tf_dump
-from precision_tool.dump_tree import load_npy
+from precision_tool.reading import load_npy
 from precision_tool.workspace import DATA_ROOT, Workspace
 from pylib import RunFailed, UserError, atomic_path, warn
 from tflib import npu, tf

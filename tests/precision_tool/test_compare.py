@@ -410,7 +410,7 @@ def test_old_columns_and_a_byte_order_mark(tmp_path):
 
 
 @pytest.mark.parametrize('content, complaint', [
-    (None, ': No such file'), (b'', ': no column TensorIndex'), (b'\xff\xfe', ': not readable'),
+    (None, ': No such file'), (b'', ': no column TensorIndex'), (b'\xff\xfe', ': not text'),
     (b'a,b\n', ': no column TensorIndex'), (b'TensorIndex\n', ': no column CosineSimilarity'),
     (b'TensorIndex,CosineSimilarity\na\n', ':2: 1 columns, expected 2'),
     (b'TensorIndex,CosineSimilarity\na,1\nb,x\x1by\n',
