@@ -151,7 +151,7 @@ def dc(args, workspace, output):
     rows = []
     for path in sources.dump_files_of(workspace, args.name):
         dump = open_dump(path)
-        for tensor in (*dump.inputs, *dump.outputs):
+        for tensor in dump.tensors:
             array = tensor.read() if args.raw else tensor.to_numpy()
             token = tensor.format if args.raw else None
             target = os.path.join(folder, decoded_name(os.path.basename(path), tensor.kind,

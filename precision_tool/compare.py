@@ -123,7 +123,7 @@ def _npu_sources(folder):
         else:
             name = dump.op_name or operator.plain_name
             key = _Key(plain(name), '', 0, seen[plain(name)])
-            for tensor in dump.inputs + dump.outputs:
+            for tensor in dump.tensors:
                 # An optional input that was not given has no elements.
                 if tensor.size or tensor.kind == 'output':
                     sources[key._replace(kind=tensor.kind, index=tensor.index)] = _Source(

@@ -1,4 +1,4 @@
-"""Files of unknown origin, read with bounds: text, CSV, JSON, and arrays of NumPy."""
+"""Files of unknown origin, read with bounds: text, CSV, JSON, NumPy arrays, protobuf messages."""
 
 import ast
 import csv
@@ -9,6 +9,7 @@ import stat
 import struct
 
 import numpy as np
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from pylib import UserError
 
@@ -130,3 +131,44 @@ def _npy_header(stream):
     if dtype.hasobject or dtype.names or dtype.subdtype or not dtype.itemsize:
         raise ValueError('type')
     return tuple(shape), header['fortran_order'], dtype
+
+
+def message_classes(package, schema, enums=(), unions=()):
+    """Return {name: class} of protobuf messages.
+
+    Built when needed: code that protoc generates fits one generation of protobuf only.
+
+    Args:
+        schema: {message: 'type name number, ...'}, types being those of protobuf, messages of the
+            schema, or enums; 'type*' is repeated.
+        enums: {name: names of its values, from 0 on}.
+        unions: names of messages that have one of their fields at a time.
+    """
+    file = descriptor_pb2.FileDescriptorProto(name=f'{package}.proto', package=package,
+                                              syntax='proto3')
+    # Values share a scope with what stands beside their enum, so each has one of its own.
+    for name, values in dict(enums).items():
+        enum = file.message_type.add(name=f'{name}Scope').enum_type.add(name=name)
+        for number, value in enumerate(values):
+            enum.value.add(name=value, number=number)
+    for message_name, fields in schema.items():
+        message = file.message_type.add(name=message_name)
+        if message_name in unions:
+            message.oneof_decl.add(name='value')
+        for kind, name, number in map(str.split, fields.split(', ')):
+            field = message.field.add(name=name, number=int(number))
+            field.label = field.LABEL_REPEATED if kind.endswith('*') else field.LABEL_OPTIONAL
+            base = kind.rstrip('*')
+            if base in schema:
+                field.type, field.type_name = field.TYPE_MESSAGE, f'.{package}.{base}'
+            elif base in enums:
+                field.type, field.type_name = field.TYPE_ENUM, f'.{package}.{base}Scope.{base}'
+            else:
+                field.type = getattr(field, f'TYPE_{base.upper()}')
+            if message_name in unions:
+                field.oneof_index = 0
+    pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(file.SerializeToString())
+    get_class = getattr(message_factory, 'GetMessageClass', None) or (
+        message_factory.MessageFactory(pool).GetPrototype)
+    return {name: get_class(pool.FindMessageTypeByName(f'{package}.{name}')) for name in schema}

@@ -83,7 +83,7 @@ def named_arrays(path):
     if path.endswith('.csv'):
         raise UserError(f'{path}: statistics, no tensors; see the command ni')
     dump = open_dump(path)
-    for tensor in (*dump.inputs, *dump.outputs):
+    for tensor in dump.tensors:
         yield str(tensor), tensor.to_numpy()
 
 
@@ -146,7 +146,7 @@ def dump_statistics(path):
                    each.min, each.mean)
         return
     dump = open_dump(path)
-    for tensor in (*dump.inputs, *dump.outputs):
+    for tensor in dump.tensors:
         yield (f'{tensor.kind}:{tensor.index}', tensor.data_type, _shape(tensor.shape),
                *statistics(tensor.read()))
 

@@ -18,12 +18,11 @@ import numpy as np
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 
-from precision_tool import layouts  # noqa: E402
 from precision_tool.commands import GOLDEN_ENVIRONMENT  # noqa: E402
-from precision_tool.dump_file import NewTensor, write_dump  # noqa: E402
 from precision_tool.file_names import dump_name  # noqa: E402
 from precision_tool.workspace import DATA_ROOT, Workspace  # noqa: E402
 from pylib import ArgumentParser, UserError, run_command, write_text  # noqa: E402
+from scripts.ascend.dump_writer import NewTensor, from_plain, write_dump  # noqa: E402
 
 # A gate of a selective transfer unit whose kernel computes tanh instead of the sigmoid.
 BROKEN, WRONG_TYPE = 'Gstu/Conv_4/Sigmoid', 'Tanh'
@@ -115,7 +114,7 @@ def npu_tensor(array, data_type, original_op=None):
     if array.ndim != 4:
         return NewTensor(array, data_type=data_type, format='ND', original_op=original_op,
                          original_shape=array.shape)
-    return NewTensor(layouts.from_plain(array, 'NC1HWC0', 'NHWC'), data_type=data_type,
+    return NewTensor(from_plain(array, 'NC1HWC0', 'NHWC'), data_type=data_type,
                      format='NC1HWC0', original_op=original_op, original_shape=array.shape,
                      original_format='NHWC' if original_op else None)
 

@@ -14,11 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from precision_tool import compare, metrics, results
-from precision_tool.dump_file import NewTensor, write_dump
 from precision_tool.ge_graph import read_graphs
-from precision_tool.layouts import from_plain
 from precision_tool.results import HEADER, METRIC_FIELDS, NOT_COMPARED, is_bad, printable
 from pylib import UserError
+from scripts.ascend.dump_writer import NewTensor, from_plain, write_dump
 
 TIME = 1619492699305998
 LAYERS = 50

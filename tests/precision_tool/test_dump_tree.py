@@ -10,6 +10,7 @@ import pytest
 from precision_tool import dump_file
 from precision_tool.dump_tree import GoldenDump, NpuDump
 from pylib import UserError
+from scripts.ascend.dump_writer import write_dump
 
 TIME = 1619492699305998
 RUN = '20210427030459'
@@ -18,7 +19,7 @@ RUN = '20210427030459'
 def dump(folder, name, op_name='', value=0.):
     os.makedirs(str(folder), exist_ok=True)
     path = os.path.join(str(folder), name)
-    dump_file.write_dump(path, op_name, outputs=[np.full(3, value, np.float32)])
+    write_dump(path, op_name, outputs=[np.full(3, value, np.float32)])
     return path
 
 

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from precision_tool.dump_file import write_dump
 from precision_tool.file_names import dump_name
 from precision_tool.overflow import (
     NO_ERROR,
@@ -22,6 +21,7 @@ from precision_tool.overflow import (
     read_record,
 )
 from pylib import UserError
+from scripts.ascend.dump_writer import write_dump
 
 TIME = 1619492699305998
 UNKNOWN = (1 << 64) - 1
