@@ -13,7 +13,7 @@ from tqdm import tqdm
 from precision_tool import auto_check, compare, metrics, report, results, sources
 from precision_tool.dump_file import open_dump
 from precision_tool.file_names import decoded_name, plain
-from precision_tool.op_graph import draw
+from precision_tool.ge_graph import draw
 from precision_tool.overflow import find_overflows
 from pylib import RunFailed, UserError, atomic_path
 

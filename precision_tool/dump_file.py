@@ -253,7 +253,10 @@ def _parse(data, start, end):
             else:
                 pieces.append(budget.take(data, inner_first, inner_stop))
         holders[name].append((message_class.FromString(b''.join(pieces)),) + span)
-    return DumpData.FromString(b''.join(rest)), holders
+    header = DumpData.FromString(b''.join(rest))
+    if not header.ListFields() and not any(holders.values()):
+        raise ValueError('nothing known in it')
+    return header, holders
 
 
 class _Budget:

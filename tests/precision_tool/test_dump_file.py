@@ -252,7 +252,7 @@ def hostile(**fields):
 
 @pytest.mark.parametrize('content', [
     struct.pack('<Q', 2 ** 63), struct.pack('<Q', 2 ** 64 - 1) + b'x' * 100,
-    bytes(8), bytes(64), b'',
+    bytes(8), bytes(64), b'', b'\x70\x00',                            # an unknown field
     struct.pack('<Q', 5) + b'\x1a\xff\xff\xff\x0f', b'\x1a\xff\xff\xff\xff\xff\xff\xff\xff\x7f',
     struct.pack('<Q', 12) + b'\x0b' * 12, b'\x80' * 40,           # groups, an endless integer
 ])
