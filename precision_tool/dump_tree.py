@@ -12,14 +12,15 @@ from collections import OrderedDict
 from precision_tool import dump_file
 from precision_tool.file_names import (
     MAPPING,
+    OVERFLOW_TYPE,
     parse_dump_name,
     parse_golden_name,
     plain,
+    raw_name,
     read_mapping,
 )
 from pylib import UserError
 
-OVERFLOW_TYPE = 'Opdebug'
 _RUN = re.compile('[0-9]{14}')
 _DUMP_INDEX = re.compile('[0-9]{1,9}')
 
@@ -59,37 +60,33 @@ class Operator:
 class NpuDump:
     """The dump files of an NPU run; no file is opened before a name or tensor is asked for.
 
-    Of several dumps of one operator in one graph, the newest counts.
-
     Attributes:
         folder: the run's folder, the newest one if there are several.
-        operators: list of `Operator` in the order of execution.
-        overflow_files: paths of the Opdebug files, in order of time.
-        steps: the dump indices there are, sorted.
+        dumps: list of `Operator`, all there are, in the order of execution.
+        operators: the same without those of which there is a newer one in the same graph.
+        records: list of `Operator` of the overflow records, in order of time.
     """
 
-    def __init__(self, folder, step=None):
-        """Find the files below `folder`, of the dump index `step` only unless that is None.
+    def __init__(self, folder):
+        """Find the files below `folder`.
 
         Raises:
-            UserError: no such folder or step, no dump files, or a link out of the folder.
+            UserError: no such folder, no dump files, or a link out of the folder.
         """
         self.folder = _newest_run(folder)
-        dumps, overflows = [], []
-        for path, names in _files(self.folder):
-            for operator in _operators(path, names):
-                (overflows if operator.op_type == OVERFLOW_TYPE else dumps).append(operator)
-        if not dumps and not overflows:
+        found = sorted((operator for path, names in _files(self.folder)
+                        for operator in _operators(path, names)), key=_time)
+        if not found:
             raise UserError(f'{folder}: no NPU dump files; expected names such as '
                             'Conv2D.conv1.12.3.1619492699305998')
-        self.steps = sorted({operator.step for operator in dumps if operator.step is not None})
-        if step is not None:
-            if step not in self.steps:
-                raise UserError(f'{folder}: no dump index {step}; it has '
-                                f'{" ".join(map(str, self.steps)) or "none"}')
-            dumps = [operator for operator in dumps if operator.step == step]
-        self.operators = sorted(_newest(dumps), key=_time)
-        self.overflow_files = [operator.path for operator in sorted(overflows, key=_time)]
+        self.dumps = [operator for operator in found if operator.op_type != OVERFLOW_TYPE]
+        self.operators = sorted(_newest(self.dumps), key=_time)
+        self.records = [operator for operator in found if operator.op_type == OVERFLOW_TYPE]
+
+
+def has_files(folder):
+    """Whether a folder or one below it holds anything; a missing one does not."""
+    return any(names for _, _, names in os.walk(folder))
 
 
 def _newest_run(folder):
@@ -142,7 +139,8 @@ def _operators(folder, names):
     for name in names:
         original = mapping.get(name, name)
         dump_name = parse_dump_name(original)
-        if dump_name:
+        is_copy = raw_name(name) != name and raw_name(name) in names
+        if dump_name and not is_copy:
             is_stats = original.endswith('.csv') or name.endswith('.csv')
             yield Operator(dump_name, os.path.join(folder, name), is_stats, step)
 

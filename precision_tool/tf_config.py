@@ -28,7 +28,7 @@ from collections import OrderedDict
 import numpy as np
 from tensorflow.python import debug as tfdbg
 
-from precision_tool.workspace import DATA_ROOT, Workspace
+from precision_tool.workspace import DATA_ROOT, VARIABLE_ON, VARIABLES, Workspace
 from pylib import UserError, write_text
 from tflib import npu, tf, utils
 
@@ -37,7 +37,6 @@ SEED = 2022
 
 _SHIPPED = os.path.dirname(os.path.abspath(__file__))
 _FUSION_SWITCH = 'fusion_switch.json'
-_VARIABLES = (('overflow', 'PRECISION_TOOL_OVERFLOW'), ('dump', 'PRECISION_TOOL_DUMP'))
 _DUMP_KEYS = ('enable_dump', 'enable_dump_debug', 'dump_mode', 'dump_debug_mode', 'dump_step',
               'dump_path')
 # Where global_options() of npu_device has them, and under which name.
@@ -159,7 +158,8 @@ def seed_everything(seed=SEED):
 def _actions(action):
     """The set of words in `action`."""
     if action is None:
-        return {name for name, variable in _VARIABLES if os.environ.get(variable) == 'True'}
+        return {name for name, variable in VARIABLES.items()
+                if os.environ.get(variable) == VARIABLE_ON}
     words = {word.strip() for word in action.split('|')}
     unknown = sorted(words - set(ACTIONS))
     if unknown:
@@ -178,7 +178,7 @@ def _options(action, root):
         options.update(enable_dump=True, dump_mode='all', dump_step='0',
                        dump_path=workspace.npu_dump())
     if options:
-        options.update(op_debug_level=4, debug_dir=workspace.npu_debug(0))
+        options.update(op_debug_level=4, debug_dir=workspace.npu_debug())
     if 'fusion_off' in actions:
         options['fusion_switch_file'] = os.path.join(_SHIPPED, 'fusion_off.json')
     elif 'fusion_switch' in actions:

@@ -56,8 +56,7 @@ def test_levels(tree, level):
     npu = NpuDump(str(tree / level))
     assert names(npu) == EXPECTED
     assert [operator.step for operator in npu.operators] == [2, 10, 10, 10, 0]
-    assert npu.steps == [0, 2, 10]
-    assert [os.path.basename(path)[-4:] for path in npu.overflow_files] == ['6006', '6007']
+    assert [operator.timestamp for operator in npu.records] == [TIME + 8, TIME + 9]
 
 
 @pytest.mark.parametrize('level, expected', [
@@ -69,12 +68,12 @@ def test_lower_levels(tree, level, expected, monkeypatch):
     assert names(NpuDump('.')) == expected
 
 
-def test_steps(tree):
-    npu = NpuDump(str(tree), step=2)
-    assert names(npu) == ['conv_Conv2D', 'dense_MatMul', 'only_early']
-    assert dump_file.open_dump(npu.operators[0].path).outputs[0].read()[0] == 2
-    with pytest.raises(UserError, match='no dump index 3; it has 0 2 10'):
-        NpuDump(str(tree), step=3)
+def test_of_several_steps_the_newest_counts(tree):
+    npu = NpuDump(str(tree))
+    assert dump_file.open_dump(npu.operators[1].path).outputs[0].read()[0] == 10
+    assert names(npu)[1:3] == ['conv_Conv2D', 'dense_MatMul'] and len(npu.dumps) == 7
+    assert names(NpuDump(str(tree / RUN / '0/ge_default/11/2'))) == [
+        'conv_Conv2D', 'dense_MatMul', 'only_early']
 
 
 def test_operator(tree):
@@ -104,9 +103,7 @@ def test_flat_folder(tmp_path):
     assert names(npu) == ['b', 'a', 'c']  # tensors go before statistics of the same operator
     assert [operator.is_stats for operator in npu.operators] == [False, False, True]
     assert npu.operators[1].timestamp == TIME + 20
-    assert npu.operators[2].name == 'c' and npu.steps == []
-    with pytest.raises(UserError, match='it has none'):
-        NpuDump(str(tmp_path), step=0)
+    assert npu.operators[2].name == 'c' and npu.operators[2].step is None
 
 
 def test_hashed_names(tmp_path):

@@ -62,7 +62,7 @@ def test_feeds_and_variables_are_saved(tmp_path):
     assert os.path.exists(workspace.checkpoint + '.meta')
 
 
-def test_defect_14_all_feeds_are_saved_whatever_the_kind_of_key(tmp_path):
+def test_all_feeds_are_saved_whatever_the_kind_of_key(tmp_path):
     with tf.Graph().as_default(), PrecisionTfSession(root=str(tmp_path)) as session:
         a, b, c, d, e = (tf.placeholder(tf.float32, [], name) for name in 'abcde')
         text = tf.placeholder(tf.string, [2], 'scope/text')
