@@ -75,9 +75,9 @@ class _Task(NamedTuple):
 def compare_folders(left, right, graphs=(), processes=None, progress=None):
     """Compare two dump folders.
 
-    An output of an NPU operator is compared with the TensorFlow tensor that its dump file, or else
-    the graph, says it is, or else with that of its own name; an input with what the graph says
-    feeds it. Two dumps of the same kind are compared tensor by tensor of equal name.
+    An NPU's output is paired with the TensorFlow tensor that its dump file names, else with the one
+    that the graph names, else with the one of its own name; an input with what the graph says
+    feeds it. In two dumps of the same kind, tensors of equal names are pairs.
 
     Args:
         left, right: folders; of an NPU and a golden dump, the NPU's is the left one.
@@ -204,7 +204,7 @@ class _Links:
         if name in self._operators:
             graph, op = self._operators[name]
             producers = [(producer.name, index) for producer, index in graph.inputs_of(op)]
-            # Producers outside the file are left out, and nobody knows which.
+            # Where the file lacks a producer, the slots of the others are not known.
             slots = (op.input_slots if len(producers) == len(op.inputs)
                      else [None] * len(producers))
         else:

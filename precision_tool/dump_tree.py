@@ -48,13 +48,10 @@ class Operator:
         if self._name is None:
             self._name = self.plain_name
             if not self.is_stats:
-                # Who reads the tensors will hear of it.
+                # That a file is damaged is said where its tensors are read.
                 with contextlib.suppress(UserError):
                     self._name = dump_file.read_op_name(self.path) or self.plain_name
         return self._name
-
-    def __repr__(self):
-        return f'Operator({self.op_type} {self.plain_name}: {self.path})'
 
 
 class NpuDump:

@@ -119,16 +119,6 @@ class Graph:
         self.operators = OrderedDict((op.name, op) for op in operators)
         _join([self])
 
-    def __eq__(self, other):
-        return isinstance(other, Graph) and (
-            (self.name, self.session_graph_id, self.operators)
-            == (other.name, other.session_graph_id, other.operators))
-
-    __hash__ = None
-
-    def __repr__(self):
-        return f'<Graph {self.name!r}: {len(self.operators)} operators>'
-
     def inputs_of(self, op):
         """Return [(producer Op, output index)] of an operator of this model, in order.
 
@@ -371,8 +361,8 @@ _FILE_NAME = re.compile(r'ge_proto_([0-9]{1,18})_(.*_)?Build\.txt(\.json)?', re.
 def find_graph_files(folder):
     """Return the paths of the compiled graphs below `folder`, in the order of their numbers.
 
-    Of a text and the JSON made from it only the newer is returned; likewise of the files of one
-    graph id in one folder, if the names have ids: the graph was compiled again.
+    Of a text and the JSON made from it, and of several files of one graph id in a folder (the
+    graph was compiled again), only the newest is returned.
 
     Raises:
         UserError: no such folder.

@@ -30,8 +30,8 @@ def to_plain(array, format, original_format, original_shape):
     """Return `array`, stored in layout `format`, in the shape and layout it had in TensorFlow.
 
     Args:
-        original_format: layout of the result, or None or 'ND' if unknown: then the first one whose
-            shape can be `original_shape`, TensorFlow's own first.
+        original_format: layout of the result; None or 'ND' if unknown: then that of TensorFlow, or
+            else the first one that fits `original_shape`.
         original_shape: shape of the result, or () or None if unknown: then nothing is cut off.
 
     Raises:
@@ -48,7 +48,7 @@ def to_plain(array, format, original_format, original_shape):
         raise UserError(f'layout {format} is not known; expected ND, FRACTAL_NZ, '
                         f'{", ".join(PLAIN + IMAGES + WEIGHTS)}')
     for axes in (original_format, format) + PLAIN:
-        # Of equal shapes too, as the sizes of axes may be equal.
+        # Even if the shape fits already: axes of equal sizes may be swapped.
         if array.ndim == len(format) and axes in PLAIN and sorted(axes) == sorted(format):
             moved = permute(array, format, axes)
             if moved.shape == (shape or moved.shape):

@@ -188,7 +188,7 @@ class _Sums:
             relative[size_b <= EPSILON] = 0
             totals += (a.sum(), b.sum(), a @ b, a @ a, b @ b, error.sum(), error @ error,
                        relative.sum())
-            # A NaN stays: np.maximum hands it on.
+            # np.maximum keeps NaNs.
             np.maximum(largest, (narrow_a.max(), narrow_b.max(), -narrow_a.min(), -narrow_b.min(),
                                  error.max(), relative.max()), out=largest)
         (sum_x, sum_y, self.xy, self.xx, self.yy, self.absolute_error, self.squared_error,

@@ -6,9 +6,9 @@
 Actions, joined by `|`:
     dump            all tensors of step 0
     overflow        operators that overflow; NPUs have one dump path, so `dump` is ignored then
-    fusion_off      all fusion passes off that can be
-    fusion_switch   the fusion passes off that `fusion/fusion_switch.json` of the workspace names;
-                    a file to edit is put there if there is none; ignored beside `fusion_off`
+    fusion_off      no fusion, as far as passes can be switched off
+    fusion_switch   switches fusion passes as `fusion/fusion_switch.json` of the workspace says;
+                    without one, a file to edit is put there; ignored beside `fusion_off`
     prof            profiles
 Without an action (None) the environment decides: PRECISION_TOOL_OVERFLOW=True stands for
 `overflow`, PRECISION_TOOL_DUMP=True for `dump`.

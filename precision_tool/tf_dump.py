@@ -106,7 +106,7 @@ def _named(dump, run_folder):
         raise UserError(f'{run_folder}: no tensors; the run failed or fetched nothing, take '
                         'another one')
     sources = [_source(datum.node_name, datum.output_slot) for datum in data]
-    # An operation with another output in use computes the fed one in vain.
+    # Of an operation with other outputs in use, a fed one is computed all the same.
     fed = {source for source, datum in zip(sources, data) if source[0] != datum.node_name}
     names, owners = [], {}
     for (op_name, index), datum in zip(sources, data):
@@ -123,7 +123,7 @@ def _open(run_folder):
     if not os.path.isdir(run_folder):
         raise UserError(f'{run_folder}: no such folder; expected a run of TensorFlow\'s debugger')
     try:
-        # Its validation keeps all runs from being read in which two clocks differ.
+        # Its validation refuses runs in which the clocks of two devices differ.
         return debug_data.DebugDumpDir(run_folder, validate=False)
     except DAMAGE + (OSError,) as error:
         raise UserError(f'{run_folder}: not a whole run of TensorFlow\'s debugger '
@@ -210,8 +210,9 @@ def _read(path):
 def graph_edges(output_folder):
     """Return {operation: [(producer, output index), ...]} of a converted run, in order of inputs.
 
-    Names are those of TensorFlow, as in 'Genc/Conv/Conv2D'. Control inputs are left out; feeds are
-    the tensors they were fed to; what crosses devices comes from where it was computed.
+    Names are those of TensorFlow, as in 'Genc/Conv/Conv2D'. Control inputs are left out. A feed has
+    the name of the tensor it was fed to; the producer of what crosses devices is the operation
+    that computed it.
 
     Raises:
         UserError: no graph.pb in `output_folder`, or a damaged one.

@@ -19,7 +19,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 
 from precision_tool.commands import GOLDEN_ENVIRONMENT  # noqa: E402
-from precision_tool.file_names import dump_name  # noqa: E402
+from precision_tool.file_names import OVERFLOW_TYPE, dump_name  # noqa: E402
 from precision_tool.workspace import DATA_ROOT, Workspace  # noqa: E402
 from pylib import ArgumentParser, UserError, run_command, write_text  # noqa: E402
 from scripts.ascend.dump_writer import NewTensor, from_plain, write_dump  # noqa: E402
@@ -158,7 +158,7 @@ def write_overflow(workspace, values, name, task, data_type):
     # (0x20: a floating-point operation overflowed).
     record = struct.pack('<6I', 0x5a5a5a5a, 0, 1, 0, 0, 88) + struct.pack(
         '<11Q', 1, 0, task, 0, 0, 0, 0x108000, 0x10c000, 0, 0, 0x20)
-    opdebug = dump_name('Opdebug', 'Node_OpDebug', task, 0, START + task + 1)
+    opdebug = dump_name(OVERFLOW_TYPE, 'Node_OpDebug', task, 0, START + task + 1)
     write_dump(os.path.join(folder, opdebug), 'Node_OpDebug', [],
                [NewTensor(np.frombuffer(record, np.uint8))], time=START + task + 1)
     result = values[name].copy()

@@ -232,7 +232,7 @@ def test_memory_is_bounded(strided):
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak < 4e6 + x.nbytes  # x + 1 is of the test
+    assert peak < 4e6 + x.nbytes    # of the x + 1 above
 
 
 def test_differing_elements_are_found_without_a_python_loop():

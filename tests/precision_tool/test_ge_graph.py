@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from precision_tool.ge_graph import (
     Desc,
-    Graph,
     casts,
     find_graph_files,
     read_graphs,
@@ -60,7 +59,8 @@ def write(folder, model, name='ge_proto_00000012_Build.txt'):
 def read(folder, *graphs):
     """The graphs of a model, which must be equal whether read from its text or its JSON."""
     text, from_json = (read_graphs(path) for path in write(folder, {'graph': list(graphs)}))
-    assert text == from_json
+    assert [(graph.name, graph.session_graph_id, graph.operators) for graph in text] == [
+        (graph.name, graph.session_graph_id, graph.operators) for graph in from_json]
     return text
 
 
@@ -288,11 +288,10 @@ def test_hostile_numbers_and_halves_of_characters(tmp_path):
     assert op.output_descs[0].shape == (1 << 63, -1)
 
 
-def test_missing_file_and_lonely_graph(tmp_path):
+def test_missing_file(tmp_path):
     for path in (tmp_path / 'none', tmp_path):
         with pytest.raises(UserError):
             read_graphs(str(path))
-    assert Graph('g', []) == Graph('g', []) != Graph('g', [], '0_1')
 
 
 def truncated_or_changed(text):
