@@ -34,7 +34,7 @@ TYPES = {
 FORMATS = {0: 'NCHW', 1: 'NHWC', 2: 'ND', 3: 'NC1HWC0', 4: 'FRACTAL_Z', 16: 'HWCN', 27: 'NDHWC',
            29: 'FRACTAL_NZ', 30: 'NCDHW', 31: 'DHWCN', 32: 'NDC1HWC0', 33: 'FRACTAL_Z_3D',
            40: 'RESERVED'}
-_STORED = {name: np.dtype(stored) for name, stored in TYPES.values()}
+STORED = {name: np.dtype(stored) for name, stored in TYPES.values()}
 _STATS_TYPES = {'float': 'float32', 'bf16': 'bfloat16', 'double': 'float64'}
 
 # Texts are bytes here: of those that are not UTF-8, protobuf would complain on its own to standard
@@ -102,7 +102,7 @@ class Tensor(NamedTuple):
         Raises:
             UserError: the file has changed, or the data type is not known.
         """
-        stored = _STORED.get(self.data_type)
+        stored = STORED.get(self.data_type)
         if stored is None:
             raise UserError(f'{self}: data type {self.data_type} is not known')
         shape = (self.size,) if self.data_type == 'string' else self.shape
@@ -361,8 +361,8 @@ def _fault(tensor):
             return 'impossible shape; dump again'
     if len(tensor.original_shape) > MAX_DIMENSIONS:
         return 'impossible original shape; dump again'
-    if tensor.data_type in _STORED and tensor.data_type != 'string':
-        expected = count * _STORED[tensor.data_type].itemsize if 0 not in tensor.shape else 0
+    if tensor.data_type in STORED and tensor.data_type != 'string':
+        expected = count * STORED[tensor.data_type].itemsize if 0 not in tensor.shape else 0
         if tensor.size != expected:
             return (f'{tensor.size} bytes, its shape {list(tensor.shape)} of {tensor.data_type} '
                     f'takes {expected}; dump again')

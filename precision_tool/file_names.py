@@ -79,12 +79,6 @@ def parse_dump_name(name):
                     stream_id=stream_id and int(stream_id), timestamp=int(timestamp))
 
 
-def dump_name(op_type, op_name, task_id, stream_id, timestamp):
-    """Return the name of a raw dump file; without a stream id if that is None."""
-    ids = [task_id, timestamp] if stream_id is None else [task_id, stream_id, timestamp]
-    return '.'.join([plain(op_type), plain(op_name)] + [str(number) for number in ids])
-
-
 def parse_golden_name(name):
     """Return the `GoldenName` of a golden tensor's file, or None for any other name."""
     match = _GOLDEN.fullmatch(name)

@@ -4,12 +4,12 @@ from typing import NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from precision_tool.dump_file import FORMATS, LENGTH, TYPES, DumpData
+from precision_tool.dump_file import FORMATS, LENGTH, STORED, TYPES, DumpData
+from precision_tool.file_names import plain
 from precision_tool.layouts import IMAGES, PLAIN, TENSORFLOW, WEIGHTS, permute
 from pylib import UserError, atomic_path
 
 _ROWS = 16  # of a block
-_STORED = {name: np.dtype(stored) for name, stored in TYPES.values()}
 _TYPE_NUMBERS = {name: number for number, (name, _) in TYPES.items()}
 _FORMAT_NUMBERS = {name: number for number, name in FORMATS.items()}
 
@@ -28,6 +28,12 @@ class NewTensor(NamedTuple):
     original_op: Optional[Tuple[str, int]] = None
     original_shape: Tuple[int, ...] = ()
     original_format: Optional[str] = None
+
+
+def dump_name(op_type, op_name, task_id, stream_id, timestamp):
+    """Return the name of a raw dump file; without a stream id if that is None."""
+    ids = [task_id, timestamp] if stream_id is None else [task_id, stream_id, timestamp]
+    return '.'.join([plain(op_type), plain(op_name)] + [str(number) for number in ids])
 
 
 def write_dump(path, op_name, inputs=(), outputs=(), buffers=(), spaces=(), time=0, bare=False):
@@ -74,7 +80,7 @@ def _describe(message, tensor, path):
     if data_type == 'bool':
         array = array != 0
     array = np.asarray(_to_bfloat16(array) if data_type == 'bfloat16'
-                       else array.astype(_STORED[data_type]))
+                       else array.astype(STORED[data_type]))
     message.data_type, message.format = _TYPE_NUMBERS[data_type], _FORMAT_NUMBERS[tensor.format]
     message.shape.dim.extend(array.shape)
     message.original_shape.dim.extend(tensor.original_shape)

@@ -12,11 +12,10 @@ import pytest
 from conftest import ROOT, run_cli
 
 from precision_tool.dump_tree import NpuDump
-from precision_tool.file_names import dump_name
 from precision_tool.reading import read_text
 from precision_tool.workspace import Workspace
 from pylib import read_json, write_text
-from scripts.ascend.dump_writer import write_dump
+from scripts.ascend.dump_writer import dump_name, write_dump
 from scripts.precision_walkthrough import BROKEN
 
 SMALL = ['--img_size', 32, '--dim', 4]

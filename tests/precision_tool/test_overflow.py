@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from precision_tool.file_names import dump_name
 from precision_tool.overflow import (
     NO_ERROR,
     UNDOCUMENTED,
@@ -21,7 +20,7 @@ from precision_tool.overflow import (
     read_record,
 )
 from pylib import UserError
-from scripts.ascend.dump_writer import write_dump
+from scripts.ascend.dump_writer import dump_name, write_dump
 
 TIME = 1619492699305998
 UNKNOWN = (1 << 64) - 1
@@ -332,6 +331,15 @@ def test_a_broken_record_behind_the_limit_is_not_read(tmp_path):
     assert str(error.value).startswith(broken)
 
 
+def assert_read_or_refused(path):
+    try:
+        records = read_record(path)
+    except UserError as error:
+        assert str(error).startswith(path) and '\n' not in str(error)
+    else:
+        assert all(isinstance(each, Record) and each.words for each in records)
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.binary(max_size=200) | st.binary(min_size=2048, max_size=2048)
        | st.binary(max_size=150).map(lambda data: b'\x5a' * 4 + data)
@@ -339,13 +347,7 @@ def test_a_broken_record_behind_the_limit_is_not_read(tmp_path):
            min_size=90, max_size=120)).map(lambda parts: struct.pack(
                '<6I', 0x5a5a5a5a, parts[0], parts[1], parts[2], 0, 0) + parts[3]))
 def test_fuzz_of_bytes(tmp_path_factory, data):
-    path = written(tmp_path_factory.mktemp('fuzz'), data)
-    try:
-        records = read_record(path)
-    except UserError as error:
-        assert str(error).startswith(path) and '\n' not in str(error)
-    else:
-        assert all(isinstance(each, Record) and each.words for each in records)
+    assert_read_or_refused(written(tmp_path_factory.mktemp('fuzz'), data))
 
 
 JSON = st.recursive(
@@ -360,10 +362,4 @@ JSON = st.recursive(
        .map(json.dumps) | st.sampled_from([old_json(8, 1, 1), new_json('AIC', [1])]).flatmap(
            lambda text: st.integers(0, len(text)).map(lambda end: text[:end])))
 def test_fuzz_of_json(tmp_path_factory, text):
-    path = written(tmp_path_factory.mktemp('fuzz'), text)
-    try:
-        records = read_record(path)
-    except UserError as error:
-        assert str(error).startswith(path) and '\n' not in str(error)
-    else:
-        assert all(isinstance(each, Record) and each.words for each in records)
+    assert_read_or_refused(written(tmp_path_factory.mktemp('fuzz'), text))
