@@ -15,6 +15,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from precision_tool import commands, sources  # noqa: E402
 from precision_tool.output import Output  # noqa: E402
+from precision_tool.results import THRESHOLD  # noqa: E402
 from precision_tool.workspace import DATA_ROOT, Workspace  # noqa: E402
 from pylib import ArgumentParser, CommandError, UserError, run_command  # noqa: E402
 
@@ -47,17 +48,18 @@ def build_parser():
         sub.set_defaults(function=function)
         return sub.add_argument
 
-    def add_threshold(option):
-        option('-c', '--cosine', type=float, default=.98, help='cosine below which a tensor is '
-               'wrong (default 0.98)')
+    def add_threshold(option, *flags):
+        option(*flags, '--cosine', type=float, default=THRESHOLD, help='cosine below which a '
+               f'tensor is wrong (default {THRESHOLD})')
 
     def add_limit(option):
-        option('-l', '--limit', type=positive, default=3, help='rows to show (default 3)')
+        option('-l', '--limit', type=positive, default=3, help='rows to show of each table '
+               '(default 3)')
 
     option = add('ac', '')
     option('-c', '--compare', action='store_true', help='compare the dumps anew first')
-    option('-l', '--limit', type=positive, default=3, help='rows to show of each check (default 3)')
-    option('--cosine', type=float, default=.98, help='as in vc (default 0.98)')
+    add_limit(option)
+    add_threshold(option)
     option = add('vc', '-lt npu_dump -rt tf_dump')
     option('-lt', '--left', help='folder of an NPU dump or golden tensors; default: '
            'npu/debug_0/dump')
@@ -65,10 +67,10 @@ def build_parser():
     option('-g', '--graph', help='part of a graph\'s name, to use only such graphs')
     option('-out', '--output', help='folder of the results; default: temp/vector_compare/TIME')
     option('--processes', type=positive, help='workers; default: one per core')
-    add_threshold(option)
+    add_threshold(option, '-c')
     option = add('vcs', '-c 0.95 -l 10')
     option('-f', '--file', help='CSV file, or its folder; default: the newest')
-    add_threshold(option)
+    add_threshold(option, '-c')
     add_limit(option)
     option = add('ls', '-t Conv2D')
     option('what', nargs='?', choices=('dump',), help='dump: what was dumped, not what is in the '
@@ -106,9 +108,8 @@ def build_parser():
            'was dumped is listed')
     option = add('infer', 'msquickcmp_output')
     option('folder', help='what msquickcmp wrote')
-    option('-l', '--limit', type=positive, default=3, help='rows to show of each check (default 3)')
-    option('--cosine', type=float, default=.98, help='as in vc (default 0.98)')
-    option('-c', '--compare', action='store_true', help=argparse.SUPPRESS)
+    add_limit(option)
+    add_threshold(option)
     option = add('train', '-d cpu')
     option('-d', '--device', choices=('all', 'npu', 'cpu'), default='all', help='where (default '
            'all)')

@@ -13,8 +13,9 @@ from tqdm import tqdm
 from precision_tool import auto_check, compare, metrics, report, results, sources
 from precision_tool.dump_file import open_dump
 from precision_tool.file_names import decoded_name, plain
-from precision_tool.op_graph import draw
+from precision_tool.ge_graph import draw
 from precision_tool.overflow import find_overflows
+from precision_tool.workspace import VARIABLE_ON, VARIABLES
 from pylib import RunFailed, UserError, atomic_path
 
 # A golden run must have the operations that an NPU has: TensorFlow 2.x fuses some on CPUs, and
@@ -27,10 +28,10 @@ def ls(args, workspace, output):
     if args.what == 'dump':
         rows = [(debug_id, op.op_type, op.name, op.task_id, op.stream_id, os.path.basename(op.path))
                 for debug_id in workspace.debug_ids()
-                for op in (sources.npu_dump(workspace, debug_id) or sources.NOTHING).operators
+                for op in sources.dumped_operators(workspace, debug_id)
                 if args.type in op.op_type and args.name in op.name]
         if not rows:
-            raise UserError(f'{workspace.npu_dump(0)}: no dumped operators like that')
+            raise UserError(f'{workspace.npu_dump()}: no dumped operators like that')
         output.table(f'{len(rows)} dumped operators in order of execution',
                      ('run', 'type', 'name', 'task', 'stream', 'file'), rows)
         return
@@ -59,6 +60,7 @@ def ni(args, workspace, output):
         similar = sorted({op.name for _, _, op in everything if args.name in op.name})[:20]
         raise UserError(f'{args.name}: no such operator' + (
             f'; did you mean {", ".join(similar)}' if similar else '; `ls` lists them'))
+    golden = sources.golden_tensors(workspace)
     for debug_id, graph, op in named:
         _describe(debug_id, graph, op, args.attributes, output)
         if args.depth:
@@ -66,19 +68,15 @@ def ni(args, workspace, output):
                                 f'{debug_id}.{plain(graph.name)}.{op.type}.{plain(op.name)}.'
                                 f'{args.depth}.gv')
             output.line(f'wrote {", ".join(draw(path, graph, op, args.depth))}')
-        dump = sources.npu_dump(workspace, debug_id)
-        for each in dump.operators if dump else ():
+        for each in sources.dumped_operators(workspace, debug_id):
             if each.plain_name == plain(op.name):
                 output.table(f'NPU dump {os.path.basename(each.path)}',
                              ('tensor', 'type', 'shape', 'max', 'min', 'mean'),
                              sources.dump_statistics(each.path))
-        golden = sources.golden_dump(workspace)
         originals = {desc.original_op[0] for desc in op.output_descs if desc.original_op}
         for name in sorted(originals | set(op.original_op_names)) or [op.name]:
-            if golden:
-                output.table(f'TensorFlow {name}', ('tensor', 'type', 'shape', 'max', 'min',
-                                                    'mean'),
-                             sources.golden_statistics(golden, name))
+            output.table(f'TensorFlow {name}', ('tensor', 'type', 'shape', 'max', 'min', 'mean'),
+                         sources.golden_statistics(golden, name))
 
 
 def _describe(debug_id, graph, op, attributes, output):
@@ -151,7 +149,7 @@ def dc(args, workspace, output):
     rows = []
     for path in sources.dump_files_of(workspace, args.name):
         dump = open_dump(path)
-        for tensor in (*dump.inputs, *dump.outputs):
+        for tensor in dump.tensors:
             array = tensor.read() if args.raw else tensor.to_numpy()
             token = tensor.format if args.raw else None
             target = os.path.join(folder, decoded_name(os.path.basename(path), tensor.kind,
@@ -165,33 +163,41 @@ def dc(args, workspace, output):
 
 def vc(args, workspace, output):
     """Compare all tensors of two dumps; write a CSV file and a page."""
-    left = args.left or workspace.npu_dump(0)
-    right = args.right or workspace.tf_dump
-    graph = sources.edges(workspace)
+    graphs = sources.edges(workspace)
     if args.graph:
-        graph = [each for each in sources.graphs(workspace) if args.graph in each.name]
+        graphs = [each for each in sources.graphs(workspace) if args.graph in each.name]
+    result, suspect, paths = _comparison(
+        workspace, args.cosine, graphs, args.left, args.right, args.output, args.processes)
+    bad = sum(results.is_bad(row, args.cosine) for row in result.rows)
+    output.line(f'{len(result.rows)} pairs of tensors compared, {bad} below a cosine of '
+                f'{args.cosine}; without a partner: {len(result.unmatched_left)} on the left, '
+                f'{len(result.unmatched_right)} on the right')
+    for path in paths:
+        output.line(f'wrote {path}')
+    auto_check.verdict([auto_check.finding_of(suspect)] if suspect else [], output)
+
+
+def _comparison(workspace, threshold, graphs, left=None, right=None, folder=None, processes=None):
+    """Compare two dumps, by default those of the workspace, and write a table and a page.
+
+    Returns:
+        (`results.Result`, `compare.Suspect` or None, paths written).
+    """
     with tqdm(unit='tensor', dynamic_ncols=True, leave=False,
               disable=not sys.stderr.isatty()) as bar:
         def progress(done, total):
             bar.total = total
             bar.update(done - bar.n)
-        result = compare.compare_folders(left, right, graph, progress=progress,
-                                         processes=args.processes)
-    now = datetime.datetime.now()
-    folder = args.output or workspace.vector_compare_folder(now)
-    path = os.path.join(folder, f'result_{now.strftime("%Y%m%d%H%M%S")}.csv')
-    os.makedirs(folder, exist_ok=True)
-    results.write_csv(path, result)
-    suspect = compare.first_bad(result, graph, args.cosine)
+        result = compare.compare_folders(left or workspace.npu_dump(), right or workspace.tf_dump,
+                                         graphs, processes, progress)
+    now = datetime.datetime.now().strftime('%Y%m%d%H%M%S')
+    path = os.path.join(folder or os.path.join(workspace.vector_compare, now),
+                        results.RESULT.format(now))
     page = path[:-len('.csv')] + '.html'
-    report.write_html(page, result, suspect, args.cosine)
-    bad = sum(results.is_bad(row, args.cosine) for row in result.rows)
-    output.line(f'{len(result.rows)} pairs of tensors compared, {bad} below a cosine of '
-                f'{args.cosine}; without a partner: {len(result.unmatched_left)} on the left, '
-                f'{len(result.unmatched_right)} on the right')
-    output.line(f'wrote {path}')
-    output.line(f'wrote {page}')
-    auto_check.verdict(list(auto_check.findings_of(suspect)) if suspect else [], output)
+    suspect = compare.first_bad(result.rows, graphs, threshold)
+    results.write_csv(path, result)
+    report.write_html(page, result, suspect, threshold)
+    return result, suspect, [path, page]
 
 
 def vcs(args, workspace, output):
@@ -202,17 +208,23 @@ def vcs(args, workspace, output):
     if not path:
         raise UserError(f'{args.file or workspace.vector_compare}: no comparison; run vc first')
     output.line(path)
-    findings = list(auto_check.check_comparison(workspace, path, args.cosine, args.limit, output))
-    output.found = bool(findings)
+    output.found = bool(list(auto_check.check_comparison(workspace, _limits(args), output, path)))
 
 
 def ac(args, workspace, output):
     """Run all checks and say what to look at first."""
-    both = all(map(os.path.isdir, (workspace.npu_dump(0), workspace.tf_dump)))
-    if both and (args.compare or not auto_check.newest_result(workspace)):
-        args.left = args.right = args.graph = args.output = args.processes = None
-        vc(args, workspace, type(output)())
-    auto_check.verdict(auto_check.check_all(workspace, args.cosine, args.limit, output), output)
+    _check_all(args, workspace, output, anew=args.compare)
+
+
+def _check_all(args, workspace, output, anew=False):
+    both = all(map(os.path.isdir, (workspace.npu_dump(), workspace.tf_dump)))
+    if both and (anew or not auto_check.newest_result(workspace)):
+        _comparison(workspace, args.cosine, sources.edges(workspace))
+    auto_check.verdict(auto_check.check_all(workspace, _limits(args), output), output)
+
+
+def _limits(args):
+    return auto_check.Limits(threshold=args.cosine, rows=args.limit)
 
 
 def run(args, workspace, output):
@@ -234,22 +246,25 @@ def npu_dump(args, workspace, output):
     """Run a training command with PRECISION_TOOL_DUMP set, as tf_config reads it."""
     if not args.words:
         raise UserError('npu_dump: give the command to run, such as `python train.py ...`')
-    _call(args.words, {'PRECISION_TOOL_DUMP': 'True'})
+    _call(args.words, {VARIABLES['dump']: VARIABLE_ON})
     data(args, workspace, output)
 
 
 def npu_overflow(args, workspace, output):
     """Run a command with PRECISION_TOOL_OVERFLOW set; list what overflowed."""
     if args.words:
-        _call(args.words, {'PRECISION_TOOL_OVERFLOW': 'True'})
+        _call(args.words, {VARIABLES['overflow']: VARIABLE_ON})
     if not os.path.isdir(workspace.overflow_dump):
         raise UserError(f'{workspace.overflow_dump}: no such folder; give the command to run')
-    findings = list(auto_check.check_overflow(workspace, args.limit, output))
+    limits = auto_check.Limits(threshold=results.THRESHOLD, rows=args.limit)
+    findings = list(auto_check.check_overflow(workspace, limits, output))
     for each in find_overflows(workspace.overflow_dump, args.limit):
-        if each.dump_path:
+        output.line(f'{os.path.basename(each.path)}: {each.record.block}, ' + ', '.join(
+            f'{name} {number:#x}' for name, number in each.record.details.items()))
+        if each.operator:
             output.table(f'{each.op_type} {each.op_name}',
                          ('tensor', 'type', 'shape', 'max', 'min', 'mean'),
-                         sources.dump_statistics(each.dump_path))
+                         sources.dump_statistics(each.operator.path))
     auto_check.verdict(findings, output)
 
 
@@ -267,7 +282,7 @@ def tf_dump(args, workspace, output):
 def infer(args, workspace, output):
     """Take over what msquickcmp left, and check it."""
     _adopt(args.folder, workspace)
-    ac(args, workspace, output)
+    _check_all(args, workspace, output)
 
 
 def _adopt(folder, workspace):
@@ -283,13 +298,13 @@ def _adopt(folder, workspace):
     if not npu or not golden:
         raise UserError(f'{folder}: no output of msquickcmp (dump_data/npu and dump_data/tf)')
     for number, path in enumerate(models):
-        os.makedirs(workspace.npu_graph(0), exist_ok=True)
-        shutil.copyfile(path, os.path.join(workspace.npu_graph(0),
+        os.makedirs(workspace.npu_graph(), exist_ok=True)
+        shutil.copyfile(path, os.path.join(workspace.npu_graph(),
                                            f'ge_proto_{number}_Build.txt.json'))
-    os.makedirs(workspace.npu_debug(0), exist_ok=True)
+    os.makedirs(workspace.npu_debug(), exist_ok=True)
     os.makedirs(os.path.dirname(workspace.tf_dump), exist_ok=True)
     # The dumps may be large: linked, not copied.
-    os.symlink(os.path.abspath(os.path.dirname(npu[0])), workspace.npu_dump(0))
+    os.symlink(os.path.abspath(os.path.dirname(npu[0])), workspace.npu_dump())
     os.symlink(os.path.abspath(golden[0]), workspace.tf_dump)
 
 
@@ -306,15 +321,14 @@ def data(args, workspace, output):
     """Tell what a workspace holds."""
     rows = []
     for debug_id in workspace.debug_ids():
-        dump = sources.npu_dump(workspace, debug_id)
-        graphs = sources.graphs(workspace, debug_id)
-        rows += [(f'npu/debug_{debug_id}', 'graphs', len(graphs)),
-                 (f'npu/debug_{debug_id}', 'dumped operators', len(dump.operators) if dump else 0)]
+        rows += [(f'npu/debug_{debug_id}', what, len(found(workspace, debug_id)))
+                 for what, found in (('graphs', sources.graphs),
+                                     ('dumped operators', sources.dumped_operators))]
     if os.path.isdir(workspace.overflow_dump):
         rows.append(('overflow', 'records', len(find_overflows(workspace.overflow_dump))))
-    golden = sources.golden_dump(workspace)
+    golden = sources.golden_tensors(workspace)
     if golden:
-        rows.append(('tf/dump', 'golden tensors', len(golden.tensors)))
+        rows.append(('tf/dump', 'golden tensors', len(golden)))
     tables = glob.glob(os.path.join(glob.escape(workspace.vector_compare), '*', '*.csv'))
     if tables:
         rows.append(('temp/vector_compare', 'comparisons', len(tables)))

@@ -6,16 +6,17 @@ by name; each pair gives a `Row` with the ten metrics.
 
 import math
 import os
-from collections import Counter, OrderedDict, deque, namedtuple
+from collections import Counter, OrderedDict, deque
+from typing import NamedTuple, Optional, Tuple, Union
 
 from precision_tool import metrics
-from precision_tool.dump_file import open_dump
-from precision_tool.dump_tree import GoldenDump, NpuDump, load_npy
+from precision_tool.dump_file import Tensor, open_dump
+from precision_tool.dump_tree import GoldenDump, NpuDump
 from precision_tool.file_names import plain
+from precision_tool.reading import load_npy
 from precision_tool.results import (
     ABSENT,
-    METRIC_FIELDS,
-    NOT_COMPARED,
+    THRESHOLD,
     Result,
     Row,
     is_bad,
@@ -27,36 +28,60 @@ from pylib import UserError, parallel_map
 NPU, GOLDEN = 'npu', 'golden'
 SERIAL_BYTES = 32 << 20  # comparing this takes less time than starting other processes
 
-Suspect = namedtuple('Suspect', 'row inputs verdict')
-Suspect.__doc__ = """Where two runs part.
-
-row: the first bad output; inputs: rows of what feeds it, as near as there was something to compare;
-verdict: 'breaks here' (its inputs are good), 'inherits' (one is bad already) or 'unknown' (there
-are none to tell).
-"""
-
-_Key = namedtuple('_Key', 'op kind index nth')
-_Key.__doc__ = """What identifies a tensor in a dump: operator's name as in file names, 'input' or
-'output', its index; nth: how many operators of that name came before."""
-_Source = namedtuple('_Source', 'name op_type kind index data_type shape size values')
-_Source.__doc__ = """A tensor in a dump; values: a `dump_file.Tensor` or the path of a .npy file.
-
-For an operator whose dump holds no tensors, kind is None and values tells why."""
-_Task = namedtuple('_Task', 'left right')
+# What is said of a suspect.
+BREAKS = 'breaks here'    # its inputs are good
+INHERITS = 'inherits'     # one of them is bad already
+UNKNOWN = 'unknown'       # there are none to tell
 
 
-def compare_folders(left, right, graph=None, left_kind=None, right_kind=None, processes=None,
-                    progress=None):
+class Suspect(NamedTuple):
+    """Where two runs part."""
+
+    row: Row        # the first bad output
+    inputs: list    # rows of what feeds it, as near as there was something to compare
+    verdict: str
+
+
+class _Key(NamedTuple):
+    """What identifies a tensor in a dump."""
+
+    op: str                # operator's name as in file names
+    kind: Optional[str]    # 'input' or 'output'; None: a file without readable tensors
+    index: int
+    nth: int               # how many operators of that name came before
+
+
+class _Source(NamedTuple):
+    """A tensor in a dump, or what keeps one from being read."""
+
+    name: str
+    op_type: str = ''
+    kind: Optional[str] = None               # as in _Key
+    index: int = 0
+    data_type: str = ''
+    shape: Tuple[int, ...] = ()
+    size: int = 0                            # bytes
+    values: Union[Tensor, str, None] = None  # a str is the path of a .npy file
+    fault: str = ''                          # why it has no values
+
+
+class _Task(NamedTuple):
+    """A pair to compare; the right one is None if there is none."""
+
+    left: _Source
+    right: Optional[_Source]
+
+
+def compare_folders(left, right, graphs=(), processes=None, progress=None):
     """Compare two dump folders.
 
-    An output of an NPU operator is compared with the TensorFlow tensor that its dump file, or else
-    the graph, says it is, or else with that of its own name; an input with what the graph says
-    feeds it. Two dumps of the same kind are compared tensor by tensor of equal name.
+    An NPU's output is paired with the TensorFlow tensor that its dump file names, else with the one
+    that the graph names, else with the one of its own name; an input with what the graph says
+    feeds it. In two dumps of the same kind, tensors of equal names are pairs.
 
     Args:
         left, right: folders; of an NPU and a golden dump, the NPU's is the left one.
-        graph: `ge_graph.Graph` or a list of them, or {operator: [(producer, output index)]}.
-        left_kind, right_kind: 'npu', 'golden', or None to find out.
+        graphs: list of `ge_graph.Graph`, or {operator: [(producer, output index)]}.
         processes: number of workers, each holding a pair of tensors; None takes all cores.
         progress: function of (pairs done, pairs in all), called after each pair.
 
@@ -64,14 +89,14 @@ def compare_folders(left, right, graph=None, left_kind=None, right_kind=None, pr
         Result. A pair that cannot be compared has a row with a reason.
 
     Raises:
-        UserError: a folder holds no dump of its kind.
+        UserError: a folder holds no dump, or no tensors.
     """
-    left_kind, right_kind = left_kind or _kind(left), right_kind or _kind(right)
+    left_kind, right_kind = _kind(left), _kind(right)
     if (left_kind, right_kind) == (GOLDEN, NPU):
         raise UserError(f'{left}: a golden dump, and {right} one of an NPU; swap them')
     read = {NPU: _npu_sources, GOLDEN: _golden_sources}
     left_sources, right_sources = read[left_kind](left), read[right_kind](right)
-    links = _Links(graph)
+    links = _Links(graphs)
     tasks, unmatched_left, matched = [], [], set()
     for key, source in left_sources.items():
         if left_kind == right_kind:
@@ -80,13 +105,14 @@ def compare_folders(left, right, graph=None, left_kind=None, right_kind=None, pr
             names = _golden_keys(left_sources, links, key)
         found = next((name for name in names if name in right_sources), None)
         if found or key.kind is None:
-            tasks.append(_Task(source, right_sources.get(found)))
+            tasks.append(_Task(left=source, right=right_sources.get(found)))
             matched.add(found)
         elif key.kind == 'output':
             unmatched_left.append(_tensor_index(source))
     unmatched_right = [_tensor_index(source) for key, source in right_sources.items()
                        if key.kind != 'input' and key not in matched]
-    return Result(_run(tasks, processes, progress), unmatched_left, unmatched_right)
+    return Result(rows=_run(tasks, processes, progress), unmatched_left=unmatched_left,
+                  unmatched_right=unmatched_right)
 
 
 def _kind(folder):
@@ -116,18 +142,19 @@ def _npu_sources(folder):
                 raise UserError(f'{operator.path}: has statistics only; dump tensors to compare')
             dump = open_dump(operator.path)
         except UserError as error:
-            key = _Key(operator.plain_name, None, 0, seen[operator.plain_name])
-            sources[key] = _Source(printable(operator.plain_name), operator.op_type, None, 0, '',
-                                   (), 0, printable(str(error)))
+            key = _Key(operator.plain_name, None, 0, nth=seen[operator.plain_name])
+            sources[key] = _Source(name=printable(operator.plain_name), op_type=operator.op_type,
+                                   fault=printable(str(error)))
         else:
             name = dump.op_name or operator.plain_name
-            key = _Key(plain(name), '', 0, seen[plain(name)])
-            for tensor in dump.inputs + dump.outputs:
+            key = _Key(plain(name), None, 0, nth=seen[plain(name)])
+            for tensor in dump.tensors:
                 # An optional input that was not given has no elements.
                 if tensor.size or tensor.kind == 'output':
                     sources[key._replace(kind=tensor.kind, index=tensor.index)] = _Source(
-                        printable(name), operator.op_type, tensor.kind, tensor.index,
-                        tensor.data_type, tensor.shape, tensor.size, tensor)
+                        name=printable(name), op_type=operator.op_type, kind=tensor.kind,
+                        index=tensor.index, data_type=tensor.data_type, shape=tensor.shape,
+                        size=tensor.size, values=tensor)
         seen[key.op] += 1
     return sources
 
@@ -135,9 +162,14 @@ def _npu_sources(folder):
 def _golden_sources(folder):
     """The tensors of a golden dump: OrderedDict of _Key -> _Source in the order of execution."""
     return OrderedDict(
-        (_Key(op, 'output', index, 0),
-         _Source(printable(op), '', 'output', index, '', (), os.path.getsize(path), path))
+        (_golden_key(op, index), _Source(name=printable(op), kind='output', index=index,
+                                         size=os.path.getsize(path), values=path))
         for (op, index), path in GoldenDump(folder).tensors.items())
+
+
+def _golden_key(op, index):
+    """The key of an output in a golden dump, where names are not repeated."""
+    return _Key(op, 'output', index, nth=0)
 
 
 def _golden_keys(sources, links, key):
@@ -145,35 +177,34 @@ def _golden_keys(sources, links, key):
     if key.kind is None:
         return []
     tensors = [key] if key.kind == 'output' else [
-        _Key(op, 'output', index, 0) for slot, op, index in links.feeds(key.op)
-        if slot == key.index]
+        _golden_key(op, index) for slot, op, index in links.feeds(key.op) if slot == key.index]
     names = []
     for tensor in tensors:
         in_dump = tensor in sources and sources[tensor].values.original_op
         in_graph = links.original(tensor.op, tensor.index)
         names += [(plain(op), index) for op, index in filter(None, (in_dump, in_graph))]
         names.append((tensor.op, tensor.index))
-    return [_Key(op, 'output', index, 0) for op, index in names]
+    return [_golden_key(op, index) for op, index in names]
 
 
 class _Links:
-    """A graph, asked with operator names as in file names."""
+    """Graphs, asked with operator names as in file names."""
 
-    def __init__(self, graph):
+    def __init__(self, graphs):
         self._operators, self._producers = {}, {}
-        if hasattr(graph, 'items'):
-            self._producers = {plain(name): producers for name, producers in graph.items()}
-        elif graph is not None:
-            for each in graph if isinstance(graph, (list, tuple)) else [graph]:
-                for name, op in each.operators.items():
-                    self._operators.setdefault(plain(name), (each, op))
+        if isinstance(graphs, dict):
+            self._producers = {plain(name): producers for name, producers in graphs.items()}
+        else:
+            for graph in graphs:
+                for name, op in graph.operators.items():
+                    self._operators.setdefault(plain(name), (graph, op))
 
     def feeds(self, name):
         """Return [(input index or None if unknown, producer, its output index)]."""
         if name in self._operators:
             graph, op = self._operators[name]
             producers = [(producer.name, index) for producer, index in graph.inputs_of(op)]
-            # Producers outside the file are left out, and nobody knows which.
+            # Where the file lacks a producer, the slots of the others are not known.
             slots = (op.input_slots if len(producers) == len(op.inputs)
                      else [None] * len(producers))
         else:
@@ -219,22 +250,20 @@ def _compare_pair(task):
     left, right = task
     row = Row(index=0, op_type=left.op_type, npu_dump=left.name, data_type=left.data_type,
               ground_truth=_right_name(right), golden_data_type=right.data_type if right else '',
-              tensor_index=_tensor_index(left), shape=_shape_text(left.shape), reason='',
-              **NOT_COMPARED)
-    for side in (left, right):
-        if side and side.kind is None:
-            return row._replace(reason=side.values)
+              tensor_index=_tensor_index(left), shape=_shape_text(left.shape))
+    fault = left.fault or (right and right.fault)
+    if fault:
+        return row._replace(reason=fault)
     try:
         y = _load(right)
         x = _load(left, y.shape)
         row = row._replace(shape=_shape_text(x.shape), data_type=left.data_type or x.dtype.name,
                            golden_data_type=right.data_type or y.dtype.name)
-        values = metrics.compare(x, y)
+        row = row._replace(metrics=metrics.compare(x, y))
     except UserError as error:
         return row._replace(reason=printable(str(error)))
     except MemoryError:
         return row._replace(reason='not enough memory; compare with fewer processes')
-    row = row._replace(**dict(zip(METRIC_FIELDS, values.values())))
     return row._replace(reason=_why_undefined(row, x.size))
 
 
@@ -248,15 +277,16 @@ def _load(source, shape=()):
 
 def _why_undefined(row, size):
     """Why a compared row has no cosine similarity, or ''."""
-    if not math.isnan(row.cosine_similarity):
+    if not math.isnan(row.cosine):
         return ''
     if not size:
         return 'both tensors are empty'
-    means = zip(('left', 'right'), row.standard_deviation.split('),('))
+    means = zip(('left', 'right'), row.metrics.standard_deviation.split('),('))
     sides = [side for side, text in means if 'nan' in text.lower() and ';' in text]
     if sides:
         return f'NaN or infinity in the {" and the ".join(sides)} tensor'
-    zero, other = ('left', 'right') if row.relative_euclidean_distance else ('right', 'left')
+    distance = row.metrics.relative_euclidean_distance
+    zero, other = ('left', 'right') if distance else ('right', 'left')
     return f'the {zero} tensor is all zeros, the {other} one is not'
 
 
@@ -276,25 +306,26 @@ def _shape_text(shape):
     return f'[{",".join(map(str, shape))}]'
 
 
-def first_bad(result, graph=None, threshold=0.98):
+def first_bad(rows, graphs=(), threshold=THRESHOLD):
     """Find the first operator with a bad output, see `results.is_bad`.
 
     Args:
-        graph: as for `compare_folders`; without it, or where it does not know the operator, its
+        rows: of a `Result`.
+        graphs: as for `compare_folders`; without them, or where they do not know the operator, its
             compared inputs tell whether it is to blame.
 
     Returns:
         Suspect; None if nothing is bad. A bad input without a bad output anywhere is one too.
     """
-    bad = [row for row in result.rows if is_bad(row, threshold)]
+    bad = [row for row in rows if is_bad(row, threshold)]
     if not bad:
         return None
     row = next((row for row in bad if _kind_of(row) == 'output'), bad[0])
-    inputs = _feeding_rows(result.rows, row, _Links(graph))
+    inputs = _feeding_rows(rows, row, _Links(graphs))
     if any(is_bad(each, threshold) for each in inputs):
-        return Suspect(row, inputs, 'inherits')
-    judged = any(not math.isnan(each.cosine_similarity) for each in inputs)
-    return Suspect(row, inputs, 'breaks here' if judged else 'unknown')
+        return Suspect(row, inputs, INHERITS)
+    judged = any(not math.isnan(each.cosine) for each in inputs)
+    return Suspect(row, inputs, BREAKS if judged else UNKNOWN)
 
 
 def _kind_of(row):

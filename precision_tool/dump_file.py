@@ -1,4 +1,4 @@
-"""Dump files of NPU operators: read lazily, and written.
+"""Dump files of NPU operators, read lazily.
 
 A file is an unsigned 64-bit length (little endian), a protobuf header of that length, and the raw
 tensors in the order inputs, outputs, buffers, spaces. The previous generation was the bare
@@ -14,49 +14,84 @@ import os
 import re
 import stat
 import struct
-from collections import OrderedDict, namedtuple
+from typing import NamedTuple, Optional, Tuple
 
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from precision_tool import dump_proto, layouts
-from precision_tool.dump_proto import text
-from precision_tool.file_names import read_csv
-from pylib import UserError, atomic_path
+from precision_tool import layouts
+from precision_tool.reading import MAX_DIMENSIONS, message_classes, read_csv
+from pylib import UserError
 
 # Number in the header -> name, and the NumPy type of the stored bytes.
-_TYPES = {
+TYPES = {
     0: ('undefined', 'i1'), 1: ('float32', '<f4'), 2: ('float16', '<f2'), 3: ('int8', 'i1'),
     4: ('uint8', 'u1'), 5: ('int16', '<i2'), 6: ('uint16', '<u2'), 7: ('int32', '<i4'),
     8: ('int64', '<i8'), 9: ('uint32', '<u4'), 10: ('uint64', '<u8'), 11: ('bool', 'u1'),
     12: ('float64', '<f8'), 13: ('string', 'u1'), 16: ('complex64', '<c8'),
     17: ('complex128', '<c16'), 27: ('bfloat16', '<u2'),
 }
-_STORED = {name: np.dtype(stored) for name, stored in _TYPES.values()}
-_TYPE_NUMBERS = {name: number for number, (name, _) in _TYPES.items()}
-_FORMATS = {0: 'NCHW', 1: 'NHWC', 2: 'ND', 3: 'NC1HWC0', 4: 'FRACTAL_Z', 16: 'HWCN', 27: 'NDHWC',
-            29: 'FRACTAL_NZ', 30: 'NCDHW', 31: 'DHWCN', 32: 'NDC1HWC0', 33: 'FRACTAL_Z_3D',
-            40: 'RESERVED'}
-_FORMAT_NUMBERS = {name: number for number, name in _FORMATS.items()}
+FORMATS = {0: 'NCHW', 1: 'NHWC', 2: 'ND', 3: 'NC1HWC0', 4: 'FRACTAL_Z', 16: 'HWCN', 27: 'NDHWC',
+           29: 'FRACTAL_NZ', 30: 'NCDHW', 31: 'DHWCN', 32: 'NDC1HWC0', 33: 'FRACTAL_Z_3D',
+           40: 'RESERVED'}
+STORED = {name: np.dtype(stored) for name, stored in TYPES.values()}
 _STATS_TYPES = {'float': 'float32', 'bf16': 'bfloat16', 'double': 'float64'}
 
-_MAX_DIMENSIONS = 32      # of NumPy 1
-_MAX_ELEMENTS = 1 << 58   # x 16 bytes is what NumPy can address
-_MAX_STATS = 16 << 20     # bytes of a CSV file; each tensor takes a line
-_LENGTH = struct.Struct('<Q')
+# Texts are bytes here: of those that are not UTF-8, protobuf would complain on its own to standard
+# error.
+_CLASSES = message_classes('toolkit.dumpdata', {
+    'Shape': 'uint64* dim 1',
+    'OriginalOp': 'bytes name 1, uint32 output_index 2, int32 data_type 3, int32 format 4',
+    'DimRange': 'uint64 dim_start 1, uint64 dim_end 2',
+    'OpOutput': 'int32 data_type 1, int32 format 2, Shape shape 3, OriginalOp original_op 4, '
+                'bytes data 5, uint64 size 6, Shape original_shape 7, int32 sub_format 8, '
+                'uint64 address 9, DimRange* dim_range 10, uint64 offset 11',
+    'OpInput': 'int32 data_type 1, int32 format 2, Shape shape 3, bytes data 4, uint64 size 5, '
+               'Shape original_shape 6, int32 sub_format 7, uint64 address 8, uint64 offset 9',
+    'OpBuffer': 'int32 buffer_type 1, bytes data 2, uint64 size 3',
+    'OpSpace': 'int32 type 1, bytes data 2, uint64 size 3',
+    'OpAttr': 'bytes name 1, bytes value 2',
+    'DumpData': 'bytes version 1, uint64 dump_time 2, OpOutput* output 3, OpInput* input 4, '
+                'OpBuffer* buffer 5, bytes op_name 6, OpAttr* attr 7, OpSpace* space 8',
+})
+DumpData = _CLASSES['DumpData']
+# Fields of DumpData that hold tensors: number -> (name, class, number of its `data` field).
+_HOLDERS = {field.number: (field.name, _CLASSES[field.message_type.name],
+                           field.message_type.fields_by_name['data'].number)
+            for field in DumpData.DESCRIPTOR.fields
+            if field.message_type and 'data' in field.message_type.fields_by_name}
+_ORDER = 'input', 'output', 'buffer', 'space'   # of the tensors behind a header
+LENGTH = struct.Struct('<Q')                    # of the header, in front of it
+_DELIMITED = 2                                  # the wire type of bytes and messages
+
+MAX_HEADER = 4 << 20       # bytes without tensors; the largest operators take some 100 KB
+MAX_FIELDS = 1 << 16       # fields of the header and its tensors: each may become an object
+_MAX_ELEMENTS = 1 << 58    # x 16 bytes is what NumPy can address
+_MAX_STATS = 16 << 20      # bytes of a CSV file; each tensor takes a line
 
 
-class Tensor(namedtuple('Tensor', 'path offset kind index data_type format shape original_format '
-                                  'original_shape size original_op')):
+class Tensor(NamedTuple):
     """A tensor in a dump file; its values stay there until they are asked for.
 
     Attributes:
         path, offset: where the values are; size: their bytes.
-        kind: 'input', 'output', 'buffer' or 'space'; index: among those of its kind.
-        data_type: such as 'float32'; format: layout such as 'NC1HWC0'; shape: tuple, as stored.
+        kind: 'input' or 'output'; index: among those of its kind.
+        data_type: such as 'float32'; format: layout such as 'NC1HWC0'; shape: as stored.
         original_format, original_shape: before the NPU's layout; None and () if unknown.
         original_op: (name, output index) of the TensorFlow tensor it is, or None.
     """
+
+    path: str
+    offset: int
+    size: int
+    kind: str
+    index: int
+    data_type: str
+    format: str
+    shape: Tuple[int, ...]
+    original_format: Optional[str]
+    original_shape: Tuple[int, ...]
+    original_op: Optional[Tuple[str, int]]
 
     def read(self):
         """Return the values as stored: an array of `shape`.
@@ -67,7 +102,7 @@ class Tensor(namedtuple('Tensor', 'path offset kind index data_type format shape
         Raises:
             UserError: the file has changed, or the data type is not known.
         """
-        stored = _STORED.get(self.data_type)
+        stored = STORED.get(self.data_type)
         if stored is None:
             raise UserError(f'{self}: data type {self.data_type} is not known')
         shape = (self.size,) if self.data_type == 'string' else self.shape
@@ -95,26 +130,29 @@ class Tensor(namedtuple('Tensor', 'path offset kind index data_type format shape
         Raises:
             UserError: as `read`, or the layout is not known or cannot hold `original_shape`.
         """
+        values = self.read()
         if self.data_type == 'string':
-            return self.read()
+            return values
         try:
-            return layouts.to_plain(self.read(), self.format, self.original_format,
+            return layouts.to_plain(values, self.format, self.original_format,
                                     self.original_shape)
         except UserError as error:
-            raise UserError(str(error) if str(error).startswith(str(self))
-                            else f'{self}: {error}') from None
+            raise UserError(f'{self}: {error}') from None
 
     def __str__(self):
         return f'{self.path}: {self.kind} {self.index}'
 
 
-DumpFile = namedtuple('DumpFile', 'path version time op_name inputs outputs buffers spaces '
-                                  'attributes')
-DumpFile.__doc__ = """A dump file.
+class DumpFile(NamedTuple):
+    """What a dump file holds: the operator's name, '' if it tells none, and [Tensor]s."""
 
-time: as the device counts it; inputs, outputs, buffers, spaces: tuples of `Tensor`; attributes:
-OrderedDict of name -> text.
-"""
+    op_name: str
+    inputs: list
+    outputs: list
+
+    @property
+    def tensors(self):
+        return self.inputs + self.outputs
 
 
 def open_dump(path):
@@ -124,12 +162,11 @@ def open_dump(path):
         UserError: not a dump file, cut short, or it contradicts itself.
     """
     with _message(path) as (data, start, end):
-        header, holders = dump_proto.parse(data, start, end)
+        header, holders = _parse(data, start, end)
         size = len(data)
     offset = end
-    tensors = {}
-    for kind in ('input', 'output', 'buffer', 'space'):
-        tensors[kind] = []
+    tensors = {kind: [] for kind in _ORDER}
+    for kind in _ORDER:
         for index, (message, first, last) in enumerate(holders[kind]):
             if start:  # tensors follow the header
                 span = offset, offset + message.size
@@ -139,14 +176,16 @@ def open_dump(path):
             else:
                 raise UserError(f'{path}: {kind} {index}: {last - first} bytes, its header tells '
                                 f'{message.size}; dump again')
-            tensors[kind].append(_tensor(path, kind, index, message, *span))
+            if kind in ('input', 'output'):
+                tensor = _tensor(path, kind, index, message, *span)
+                fault = _fault(tensor)
+                if fault:
+                    raise UserError(f'{tensor}: {fault}')
+                tensors[kind].append(tensor)
     if offset != size:
         raise UserError(f'{path}: {size} bytes, its header tells {offset}; it is incomplete or '
                         'damaged, copy it again')
-    return DumpFile(path, text(header.version), header.dump_time, text(header.op_name),
-                    tuple(tensors['input']), tuple(tensors['output']), tuple(tensors['buffer']),
-                    tuple(tensors['space']),
-                    OrderedDict((text(attr.name), text(attr.value)) for attr in header.attr))
+    return DumpFile(_text(header.op_name), tensors['input'], tensors['output'])
 
 
 def read_op_name(path):
@@ -157,13 +196,12 @@ def read_op_name(path):
     """
     name = b''
     with _message(path) as (data, start, end):
-        for number, wire_type, _, value, stop in dump_proto.scan_fields(data, start, end):
-            if (number == dump_proto.DumpData.OP_NAME_FIELD_NUMBER
-                    and wire_type == dump_proto.LENGTH_DELIMITED):
-                if stop - value > dump_proto.MAX_HEADER:
+        for number, wire_type, _, value, stop in _fields(data, start, end):
+            if number == DumpData.OP_NAME_FIELD_NUMBER and wire_type == _DELIMITED:
+                if stop - value > MAX_HEADER:
                     raise ValueError('name too long')
                 name = data[value:stop]
-    return text(name)
+    return _text(name)
 
 
 @contextlib.contextmanager
@@ -177,11 +215,11 @@ def _message(path):
             raise UserError(f'{path}: not a file')
         with open(path, 'rb') as stream, \
                 mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            length = _LENGTH.unpack_from(data)[0] if len(data) >= _LENGTH.size else len(data)
-            if _LENGTH.size + length <= len(data):
-                if not 0 < length <= dump_proto.MAX_HEADER:
+            length = LENGTH.unpack_from(data)[0] if len(data) >= LENGTH.size else len(data)
+            if LENGTH.size + length <= len(data):
+                if not 0 < length <= MAX_HEADER:
                     raise ValueError('header length')
-                yield data, _LENGTH.size, _LENGTH.size + length
+                yield data, LENGTH.size, LENGTH.size + length
             else:
                 yield data, 0, len(data)
     except OSError as error:
@@ -191,141 +229,159 @@ def _message(path):
                         ) from None
 
 
+def _parse(data, start, end):
+    """Parse the DumpData message data[start:end] without reading the tensors in it.
+
+    Returns:
+        The DumpData message without tensors, and {field name: list of (message without data,
+        start, end of its data)} of `_HOLDERS`.
+
+    Raises:
+        ValueError, google.protobuf.message.DecodeError: not such a message.
+    """
+    budget = _Budget()
+    rest, holders = [], {name: [] for name, _, _ in _HOLDERS.values()}
+    for number, wire_type, first, value, stop in _fields(data, start, end):
+        if number not in _HOLDERS or wire_type != _DELIMITED:
+            rest.append(budget.take(data, first, stop))
+            continue
+        name, message_class, data_number = _HOLDERS[number]
+        pieces, span = [budget.take(data, first, first)], (stop, stop)
+        for inner, inner_type, inner_first, inner_value, inner_stop in _fields(data, value, stop):
+            if inner == data_number and inner_type == _DELIMITED:
+                span = inner_value, inner_stop
+            else:
+                pieces.append(budget.take(data, inner_first, inner_stop))
+        holders[name].append((message_class.FromString(b''.join(pieces)),) + span)
+    header = DumpData.FromString(b''.join(rest))
+    if not header.ListFields() and not any(holders.values()):
+        raise ValueError('nothing known in it')
+    return header, holders
+
+
+class _Budget:
+    """Bounds on what a header may hold."""
+
+    def __init__(self):
+        self.bytes = MAX_HEADER
+        self.fields = MAX_FIELDS
+
+    def take(self, data, start, end):
+        """Return data[start:end], or raise a ValueError if that makes too much."""
+        self.bytes -= end - start
+        self.fields -= 1
+        if min(self.bytes, self.fields) < 0:
+            raise ValueError('header too large')
+        return data[start:end]
+
+
+def _fields(data, start, end):
+    """Yield (number, wire type, start, start of the value, end) of the fields of a message.
+
+    Args:
+        data: bytes or a map of them; the message is data[start:end].
+
+    Raises:
+        ValueError: not a message, or cut short.
+    """
+    position = start
+    while position < end:
+        tag, value = _varint(data, position, end)
+        number, wire_type = tag >> 3, tag & 7
+        if wire_type == 0:
+            stop = _varint(data, value, end)[1]
+        elif wire_type == _DELIMITED:
+            length, value = _varint(data, value, end)
+            stop = value + length
+        elif wire_type in (1, 5):
+            stop = value + (8 if wire_type == 1 else 4)
+        else:
+            raise ValueError(f'wire type {wire_type}')
+        if not number or stop > end:
+            raise ValueError('field out of bounds')
+        yield number, wire_type, position, value, stop
+        position = stop
+
+
+def _varint(data, position, end):
+    """Return a variable-length integer and the position behind it."""
+    value = 0
+    for shift in range(0, 70, 7):
+        if position >= end:
+            break
+        byte = data[position]
+        position += 1
+        value |= (byte & 0x7f) << shift
+        if byte < 0x80:
+            return value, position
+    raise ValueError('integer out of bounds')
+
+
+def _text(value):
+    """The text of a bytes field; what is not UTF-8 is marked, not refused."""
+    return value.decode('utf-8', 'replace')
+
+
 def _tensor(path, kind, index, message, start, end):
-    """Return the `Tensor` of a message, its values being bytes start to end of the file."""
-    if kind in ('buffer', 'space'):
-        return Tensor(path, start, kind, index, 'uint8', 'ND', (end - start,), None, (),
-                      end - start, None)
+    """The `Tensor` of an OpInput or OpOutput, its values being bytes start to end of the file."""
     original_format = original_op = None
     if kind == 'output' and message.HasField('original_op'):
         original = message.original_op
         original_format = _format_name(original.format)
         if original.name:
-            original_op = text(original.name), original.output_index
-    tensor = Tensor(path, start, kind, index,
-                    _TYPES.get(message.data_type, (f'type {message.data_type}', ''))[0],
-                    _format_name(message.format), _shape(message.shape), original_format,
-                    _shape(message.original_shape), end - start, original_op)
-    if not tensor.size and not tensor.shape:
-        tensor = tensor._replace(shape=(0,))  # an optional input that was not given
-    _check_size(tensor)
-    return tensor
+            original_op = _text(original.name), original.output_index
+    shape = _dimensions(message.shape)
+    if start == end and not shape:
+        shape = (0,)  # an optional input that was not given
+    data_type, _ = TYPES.get(message.data_type, (f'type {message.data_type}', ''))
+    return Tensor(path=path, offset=start, size=end - start, kind=kind, index=index,
+                  data_type=data_type, format=_format_name(message.format), shape=shape,
+                  original_format=original_format,
+                  original_shape=_dimensions(message.original_shape), original_op=original_op)
 
 
-def _check_size(tensor):
-    """Raise a UserError if shape and size of a tensor contradict each other."""
-    count = 1
-    for dimension in tensor.shape:
-        # Zeros do not count: NumPy refuses huge shapes even of empty arrays.
-        count *= max(dimension, 1)
-        if count > _MAX_ELEMENTS or len(tensor.shape) > _MAX_DIMENSIONS:
-            raise UserError(f'{tensor}: impossible shape; dump again')
-    if len(tensor.original_shape) > _MAX_DIMENSIONS:
-        raise UserError(f'{tensor}: impossible original shape; dump again')
-    if tensor.data_type in _STORED and tensor.data_type != 'string':
-        expected = count * _STORED[tensor.data_type].itemsize if 0 not in tensor.shape else 0
-        if tensor.size != expected:
-            raise UserError(f'{tensor}: {tensor.size} bytes, its shape {list(tensor.shape)} of '
-                            f'{tensor.data_type} takes {expected}; dump again')
-
-
-def _shape(message):
+def _dimensions(shape):
     """The dimensions in a Shape message; no more than it takes to see that they are too many."""
-    return tuple(message.dim[:_MAX_DIMENSIONS + 1])
+    return tuple(shape.dim[:MAX_DIMENSIONS + 1])
 
 
 def _format_name(number):
     # Newer releases put group count and C0 into the upper bytes.
     number = number & 0xff if number > 0 else number
-    return _FORMATS.get(number, f'format {number}')
+    return FORMATS.get(number, f'format {number}')
 
 
-NewTensor = namedtuple('NewTensor', 'array data_type format original_op original_shape '
-                                    'original_format', defaults=(None, 'ND', None, None, None))
-NewTensor.__doc__ = """A tensor to be written.
-
-array: in the layout `format`; data_type: such as 'bfloat16'; default: the array's; original_op,
-original_shape, original_format: as in `Tensor`, the first and last for outputs only.
-"""
-
-
-def write_dump(path, op_name, inputs=(), outputs=(), buffers=(), spaces=(), time=0,
-               attributes=None, bare=False):
-    """Write a dump file.
-
-    Args:
-        inputs, outputs: `NewTensor`s or arrays; buffers, spaces: bytes objects.
-        attributes: dict of name -> text.
-        bare: write the previous generation, tensors within the message.
-
-    Raises:
-        UserError: a data type or format that dump files do not have.
-    """
-    header = dump_proto.DumpData(version=b'2.0', dump_time=time, op_name=op_name.encode())
-    arrays = []
-    for kind, tensors in (('input', inputs), ('output', outputs)):
-        for tensor in tensors:
-            new = tensor if isinstance(tensor, NewTensor) else NewTensor(tensor)
-            arrays.append(_describe(getattr(header, kind).add(), new, path))
-    for kind, blocks in (('buffer', buffers), ('space', spaces)):
-        for block in blocks:
-            arrays.append(np.frombuffer(block, np.uint8))
-            getattr(header, kind).add(size=len(block))
-    for name, value in (attributes or {}).items():
-        header.attr.add(name=name.encode(), value=value.encode())
-    if bare:
-        messages = (*header.input, *header.output, *header.buffer, *header.space)
-        for message, array in zip(messages, arrays):
-            message.data = array.tobytes()
-    content = header.SerializeToString()
-    with atomic_path(path) as temporary, open(temporary, 'wb') as stream:
-        stream.write(content if bare else _LENGTH.pack(len(content)) + content)
-        for array in () if bare else arrays:
-            stream.write(np.ascontiguousarray(array).data)
+def _fault(tensor):
+    """How shape and size of a tensor contradict each other, or ''."""
+    count = 1
+    for dimension in tensor.shape:
+        # Zeros do not count: NumPy refuses huge shapes even of empty arrays.
+        count *= max(dimension, 1)
+        if count > _MAX_ELEMENTS or len(tensor.shape) > MAX_DIMENSIONS:
+            return 'impossible shape; dump again'
+    if len(tensor.original_shape) > MAX_DIMENSIONS:
+        return 'impossible original shape; dump again'
+    if tensor.data_type in STORED and tensor.data_type != 'string':
+        expected = count * STORED[tensor.data_type].itemsize if 0 not in tensor.shape else 0
+        if tensor.size != expected:
+            return (f'{tensor.size} bytes, its shape {list(tensor.shape)} of {tensor.data_type} '
+                    f'takes {expected}; dump again')
+    return ''
 
 
-def _describe(message, tensor, path):
-    """Fill in an OpInput or OpOutput message; return the array of the stored type."""
-    array = np.asarray(tensor.array)
-    data_type = tensor.data_type or array.dtype.name
-    for name, known in ((data_type, _TYPE_NUMBERS), (tensor.format, _FORMAT_NUMBERS),
-                        (tensor.original_format or 'ND', _FORMAT_NUMBERS)):
-        if name not in known:
-            raise UserError(f'{path}: dump files have no {name}; expected one of '
-                            f'{" ".join(known)}')
-    if data_type == 'bool':
-        array = array != 0
-    array = np.asarray(_to_bfloat16(array) if data_type == 'bfloat16'
-                       else array.astype(_STORED[data_type]))
-    message.data_type, message.format = _TYPE_NUMBERS[data_type], _FORMAT_NUMBERS[tensor.format]
-    message.shape.dim.extend(array.shape)
-    message.original_shape.dim.extend(tensor.original_shape or ())
-    message.size = array.nbytes
-    if hasattr(message, 'original_op'):
-        if tensor.original_op:
-            name, message.original_op.output_index = tensor.original_op
-            message.original_op.name = name.encode()
-        if tensor.original_op or tensor.original_format:
-            message.original_op.format = _FORMAT_NUMBERS[tensor.original_format or 'ND']
-    return array
+class Stats(NamedTuple):
+    """A row of a statistics dump; a number is NaN where the device wrote none."""
+
+    kind: str        # 'input' or 'output'
+    index: int
+    data_type: str   # such as 'float32'
+    shape: Tuple[int, ...]
+    max: float
+    min: float
+    mean: float
 
 
-def _to_bfloat16(array):
-    """Return the upper halves of the float32 values, rounded to even, as uint16."""
-    values = np.asarray(array, '<f4')
-    bits = values.view('<u4')
-    rounded = (bits + np.uint32(0x7fff) + (bits >> np.uint32(16) & np.uint32(1))) >> np.uint32(16)
-    # Rounding up could turn a NaN into an infinity.
-    return np.where(np.isnan(values), bits >> np.uint32(16) | np.uint32(0x40), rounded
-                    ).astype('<u2')
-
-
-Stats = namedtuple('Stats', 'kind index data_type shape max min mean')
-Stats.__doc__ = """A row of a statistics dump.
-
-kind: 'input' or 'output'; data_type: such as 'float32'; shape: tuple; max, min, mean: floats, NaN
-where the device wrote none.
-"""
+# Field of Stats -> title of its column, and its place in files without titles.
 _COLUMNS = {'kind': ('Input/Output', 0), 'index': ('Index', 1), 'data_type': ('Data Type', 3),
             'shape': ('Shape', 5), 'max': ('Max Value', 6), 'min': ('Min Value', 7),
             'mean': ('Avg Value', 8)}
@@ -339,15 +395,18 @@ def read_stats(path):
     """
     rows = read_csv(path, _MAX_STATS)
     places = {field: place for field, (_, place) in _COLUMNS.items()}
-    if rows and rows[0][0].strip() == _COLUMNS['kind'][0]:
-        titles = [title.strip() for title in rows.pop(0)]
+    if rows and rows[0][1][0].strip() == _COLUMNS['kind'][0]:
+        titles = [title.strip() for title in rows.pop(0)[1]]
         places = {field: titles.index(title) if title in titles else None
                   for field, (title, _) in _COLUMNS.items()}
-    try:
-        return [_stats(row, places) for row in rows]
-    except (ValueError, IndexError):
-        raise UserError(f'{path}: not a statistics dump; expected Input or Output, index, size, '
-                        'type, format, shape, maximum, minimum, mean') from None
+    stats = []
+    for line, row in rows:
+        try:
+            stats.append(_stats(row, places))
+        except (ValueError, IndexError):
+            raise UserError(f'{path}:{line}: not of a statistics dump; expected Input or Output, '
+                            'index, size, type, format, shape, maximum, minimum, mean') from None
+    return stats
 
 
 def _stats(row, places):
@@ -358,7 +417,9 @@ def _stats(row, places):
     if kind not in ('input', 'output'):
         raise ValueError(kind)
     data_type = re.sub('^dt_', '', cells['data_type'].lower())
-    shape = tuple(int(size) for size in re.findall('[0-9]{1,18}', cells['shape']))
-    numbers = [float(cells[field]) if cells[field] not in ('', '-') else math.nan
-               for field in ('max', 'min', 'mean')]
-    return Stats(kind, int(cells['index']), _STATS_TYPES.get(data_type, data_type), shape, *numbers)
+    numbers = {field: float(cells[field]) if cells[field] not in ('', '-') else math.nan
+               for field in ('max', 'min', 'mean')}
+    return Stats(kind=kind, index=int(cells['index']),
+                 data_type=_STATS_TYPES.get(data_type, data_type),
+                 shape=tuple(int(size) for size in re.findall('[0-9]{1,18}', cells['shape'])),
+                 **numbers)

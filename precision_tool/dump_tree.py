@@ -4,30 +4,25 @@ An NPU writes <dump_path>/<YYYYmmddHHMMSS>/<device>/<graph>/<model>/<dump index>
 these folders will do, and one with nothing but files.
 """
 
-import ast
 import contextlib
 import os
 import re
-import stat
-import struct
 from collections import OrderedDict
-
-import numpy as np
 
 from precision_tool import dump_file
 from precision_tool.file_names import (
     MAPPING,
+    OVERFLOW_TYPE,
     parse_dump_name,
     parse_golden_name,
     plain,
+    raw_name,
     read_mapping,
 )
 from pylib import UserError
 
-OVERFLOW_TYPE = 'Opdebug'
 _RUN = re.compile('[0-9]{14}')
 _DUMP_INDEX = re.compile('[0-9]{1,9}')
-_MAX_NPY_HEADER = 10000  # as NumPy: what Python can evaluate safely
 
 
 class Operator:
@@ -53,49 +48,42 @@ class Operator:
         if self._name is None:
             self._name = self.plain_name
             if not self.is_stats:
-                # Who reads the tensors will hear of it.
+                # That a file is damaged is said where its tensors are read.
                 with contextlib.suppress(UserError):
                     self._name = dump_file.read_op_name(self.path) or self.plain_name
         return self._name
-
-    def __repr__(self):
-        return f'Operator({self.op_type} {self.plain_name}: {self.path})'
 
 
 class NpuDump:
     """The dump files of an NPU run; no file is opened before a name or tensor is asked for.
 
-    Of several dumps of one operator in one graph, the newest counts.
-
     Attributes:
         folder: the run's folder, the newest one if there are several.
-        operators: list of `Operator` in the order of execution.
-        overflow_files: paths of the Opdebug files, in order of time.
-        steps: the dump indices there are, sorted.
+        dumps: list of `Operator`, all there are, in the order of execution.
+        operators: the same without those of which there is a newer one in the same graph.
+        records: list of `Operator` of the overflow records, in order of time.
     """
 
-    def __init__(self, folder, step=None):
-        """Find the files below `folder`, of the dump index `step` only unless that is None.
+    def __init__(self, folder):
+        """Find the files below `folder`.
 
         Raises:
-            UserError: no such folder or step, no dump files, or a link out of the folder.
+            UserError: no such folder, no dump files, or a link out of the folder.
         """
         self.folder = _newest_run(folder)
-        dumps, overflows = [], []
-        for path, names in _files(self.folder):
-            for operator in _operators(path, names):
-                (overflows if operator.op_type == OVERFLOW_TYPE else dumps).append(operator)
-        if not dumps and not overflows:
+        found = sorted((operator for path, names in _files(self.folder)
+                        for operator in _operators(path, names)), key=_time)
+        if not found:
             raise UserError(f'{folder}: no NPU dump files; expected names such as '
                             'Conv2D.conv1.12.3.1619492699305998')
-        self.steps = sorted({operator.step for operator in dumps if operator.step is not None})
-        if step is not None:
-            if step not in self.steps:
-                raise UserError(f'{folder}: no dump index {step}; it has '
-                                f'{" ".join(map(str, self.steps)) or "none"}')
-            dumps = [operator for operator in dumps if operator.step == step]
-        self.operators = sorted(_newest(dumps), key=_time)
-        self.overflow_files = [operator.path for operator in sorted(overflows, key=_time)]
+        self.dumps = [operator for operator in found if operator.op_type != OVERFLOW_TYPE]
+        self.operators = sorted(_newest(self.dumps), key=_time)
+        self.records = [operator for operator in found if operator.op_type == OVERFLOW_TYPE]
+
+
+def has_files(folder):
+    """Whether a folder or one below it holds anything; a missing one does not."""
+    return any(names for _, _, names in os.walk(folder))
 
 
 def _newest_run(folder):
@@ -148,7 +136,8 @@ def _operators(folder, names):
     for name in names:
         original = mapping.get(name, name)
         dump_name = parse_dump_name(original)
-        if dump_name:
+        is_copy = raw_name(name) != name and raw_name(name) in names
+        if dump_name and not is_copy:
             is_stats = original.endswith('.csv') or name.endswith('.csv')
             yield Operator(dump_name, os.path.join(folder, name), is_stats, step)
 
@@ -198,63 +187,3 @@ class GoldenDump:
                             'conv1.0.1619492699305998.npy')
         self.tensors = OrderedDict((key, newest[key][1])
                                    for key in sorted(newest, key=lambda key: (newest[key], key)))
-
-    def load(self, key):
-        """Return the array of a key of `tensors`, a read-only map of its file.
-
-        Raises:
-            UserError: not a .npy file of numbers, or incomplete.
-        """
-        return load_npy(self.tensors[key])
-
-
-def load_npy(path):
-    """Return the array in a .npy file, as a read-only map of it.
-
-    Its header is not believed: nothing is allocated that is not in the file.
-
-    Raises:
-        UserError: not readable, not a .npy file, of Python objects, or of another size than told.
-    """
-    try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise UserError(f'{path}: not a file')
-        with open(path, 'rb') as stream:
-            shape, fortran_order, dtype = _npy_header(stream)
-            offset, size = stream.tell(), os.fstat(stream.fileno()).st_size
-        expected = dtype.itemsize
-        for dimension in shape:
-            expected *= dimension
-        if offset + expected != size:
-            raise UserError(f'{path}: {size} bytes, its header tells {offset + expected}; it is '
-                            'incomplete or damaged, write it again')
-        if not expected:
-            return np.empty(shape, dtype)
-        values = np.memmap(path, dtype, 'r', offset, (expected // dtype.itemsize,))
-        return np.asarray(values).reshape(shape, order='F' if fortran_order else 'C')
-    except OSError as error:
-        raise UserError(f'{path}: {error.strerror}') from None
-    except (ValueError, TypeError, LookupError, SyntaxError, RecursionError, MemoryError,
-            OverflowError, struct.error):
-        raise UserError(f'{path}: not a .npy file of numbers, or damaged; write it again'
-                        ) from None
-
-
-def _npy_header(stream):
-    """Return (shape, whether in Fortran order, type) of a .npy file; various errors if bad."""
-    magic, major = stream.read(6), stream.read(2)[0]
-    if magic != b'\x93NUMPY' or major not in (1, 2, 3):
-        raise ValueError('magic')
-    length = struct.unpack('<H', stream.read(2)) if major == 1 else (
-        struct.unpack('<I', stream.read(4)))
-    if length[0] > _MAX_NPY_HEADER:
-        raise ValueError('header length')
-    header = ast.literal_eval(stream.read(length[0]).decode('utf-8' if major == 3 else 'latin1')
-                              .strip())
-    shape = header['shape']
-    if len(shape) > 32 or any(type(size) is not int or size < 0 for size in shape):
-        raise ValueError('shape')
-    dtype = np.dtype(header['descr'])
-    if dtype.hasobject or dtype.names or dtype.subdtype or not dtype.itemsize:
-        raise ValueError('type')
-    return tuple(shape), header['fortran_order'], dtype

@@ -3,34 +3,45 @@
     Conv2D.Genc_Conv_Conv2D.12.3.1619492699305998               raw dump of an NPU operator
     Conv2D.Genc_Conv_Conv2D.12.3.1619492699305998.csv           its statistics instead of tensors
     Conv2D.Genc_Conv_Conv2D.12.3.1619492699305998.output.0.npy  a decoded tensor of it
+    Opdebug.Node_OpDebug.12.3.1619492699305998                  overflow record
+    Opdebug.Node_OpDebug.12.3.1619492699305998.output.0.json    the same, officially decoded
     Genc_Conv_Conv2D.0.1619492699305998.npy                     golden tensor of TensorFlow
+    graph.pb                                                    TensorFlow's graph, beside them
 
 Older releases leave out the stream id (the second number); chips with FFTS append four more
 numbers. Times are microseconds since 1970.
 """
 
-import csv
-import io
 import os
 import re
-from collections import namedtuple
+from typing import NamedTuple, Optional
 
-from precision_tool.reading import read_text
+from precision_tool.reading import read_csv
 from pylib import UserError
 
+OVERFLOW_TYPE = 'Opdebug'
+TF_GRAPH = 'graph.pb'
 MAPPING = 'mapping.csv'
 MAPPING_BYTES = 64 << 20  # more than a run of a million operators writes
 
-DumpName = namedtuple('DumpName', 'op_type op_name task_id stream_id timestamp')
-DumpName.__doc__ = """What the name of a raw NPU dump file tells: text, text and integers.
 
-op_name: as `plain` writes it; stream_id: None if the name has none; timestamp: microseconds.
-"""
-GoldenName = namedtuple('GoldenName', 'op_name index timestamp')
-GoldenName.__doc__ = """A golden tensor: output `index` of an operator; its time in microseconds."""
-DecodedName = namedtuple('DecodedName', 'dump_name kind index token')
-DecodedName.__doc__ = """A decoded tensor: of the dump file `dump_name` (text), `kind` 'input' or
-'output', its index, and the format it was converted to (text) or None."""
+class DumpName(NamedTuple):
+    """What the name of a dump file tells."""
+
+    op_type: str
+    op_name: str                # as `plain` writes it
+    task_id: int
+    stream_id: Optional[int]    # None if the name has none
+    timestamp: int              # microseconds
+
+
+class GoldenName(NamedTuple):
+    """What the name of a golden tensor's file tells."""
+
+    op_name: str                # as `plain` writes it
+    index: int                  # of the operator's output
+    timestamp: int              # microseconds
+
 
 _IDS = r'\.([0-9]{1,10})(?:\.([0-9]{1,10}))?'
 _END = r'(?:(?:\.[0-9]{1,20}){4})?(?:\.csv)?'
@@ -39,7 +50,7 @@ _END = r'(?:(?:\.[0-9]{1,20}){4})?(?:\.csv)?'
 _DUMP = re.compile(r'([^./]+)\.([^./]+)' + _IDS + r'\.([0-9]{1,20})' + _END)
 _DOTTED_DUMP = re.compile(r'([^./]+)\.([^/]+?)' + _IDS + r'\.([0-9]{16})' + _END)
 _GOLDEN = re.compile(r'([^/]+)\.([0-9]{1,9})\.([0-9]{1,20})\.npy')
-_DECODED = re.compile(r'([^/]+)\.(input|output)\.([0-9]{1,9})(?:\.([^./]+))?\.npy')
+_DECODED_RECORD = re.compile(rf'({OVERFLOW_TYPE}\..+)\.output\.[0-9]{{1,9}}\.json')
 _NOT_PLAIN = re.compile(r'[/\\.:\s\0]')
 
 
@@ -48,41 +59,35 @@ def plain(op_name):
     return _NOT_PLAIN.sub('_', op_name)
 
 
+def raw_name(name):
+    """The name of the file that an officially decoded overflow record was, or else `name`."""
+    match = _DECODED_RECORD.fullmatch(name)
+    return match[1] if match else name
+
+
 def parse_dump_name(name):
-    """Return the `DumpName` of a raw or statistics dump file, or None for any other name."""
+    """Return the `DumpName` of a dump, a raw one, one of statistics or a decoded overflow record.
+
+    None for any other name.
+    """
+    name = raw_name(name)
     match = _DUMP.fullmatch(name) or _DOTTED_DUMP.fullmatch(name)
     if not match:
         return None
     op_type, op_name, task_id, stream_id, timestamp = match.groups()
-    return DumpName(op_type, op_name, int(task_id), stream_id and int(stream_id), int(timestamp))
-
-
-def dump_name(op_type, op_name, task_id, stream_id, timestamp):
-    """Return the name of a raw dump file; without a stream id if that is None."""
-    ids = [task_id, timestamp] if stream_id is None else [task_id, stream_id, timestamp]
-    return '.'.join([plain(op_type), plain(op_name)] + [str(number) for number in ids])
+    return DumpName(op_type=op_type, op_name=op_name, task_id=int(task_id),
+                    stream_id=stream_id and int(stream_id), timestamp=int(timestamp))
 
 
 def parse_golden_name(name):
     """Return the `GoldenName` of a golden tensor's file, or None for any other name."""
     match = _GOLDEN.fullmatch(name)
-    return match and GoldenName(match[1], int(match[2]), int(match[3]))
+    return match and GoldenName(op_name=match[1], index=int(match[2]), timestamp=int(match[3]))
 
 
 def golden_name(op_name, index, timestamp):
     """Return the file name of output `index` of a TensorFlow operation."""
     return f'{plain(op_name)}.{index}.{timestamp}.npy'
-
-
-def parse_decoded_name(name):
-    """Return the `DecodedName` of a decoded tensor's file, or None for any other name.
-
-    A dump file whose name was replaced by a hash (see `read_mapping`) has no dots in it.
-    """
-    match = _DECODED.fullmatch(name)
-    if not match or ('.' in match[1] and not parse_dump_name(match[1])):
-        return None
-    return DecodedName(match[1], match[2], int(match[3]), match[4])
 
 
 def decoded_name(dump_file, kind, index, token=None):
@@ -103,20 +108,9 @@ def read_mapping(folder):
     path = os.path.join(folder, MAPPING)
     if not os.path.lexists(path):
         return {}
-    rows = read_csv(path, MAPPING_BYTES)
-    for number, row in enumerate(rows, 1):
+    names = {}
+    for line, row in read_csv(path, MAPPING_BYTES):
         if len(row) != 2 or any(os.path.basename(name) != name or not name for name in row):
-            raise UserError(f'{path}:{number}: expected two file names without folders')
-    return dict(rows)
-
-
-def read_csv(path, limit):
-    """Return the rows of a CSV file of at most `limit` bytes, empty ones left out.
-
-    Raises:
-        UserError: not readable, larger, or not CSV.
-    """
-    try:
-        return [row for row in csv.reader(io.StringIO(read_text(path, limit), '')) if row]
-    except csv.Error as error:
-        raise UserError(f'{path}: not readable as CSV ({error}); dump again') from None
+            raise UserError(f'{path}:{line}: expected two file names without folders')
+        names[row[0]] = row[1]
+    return names

@@ -6,7 +6,7 @@ per graph (`session_and_graph_id_<session>_<graph>`).
 """
 
 import re
-from collections import namedtuple
+from typing import NamedTuple
 
 from precision_tool.reading import parse_json, read_text
 from pylib import UserError
@@ -17,12 +17,14 @@ ID_KEYS = 'graphId', 'session_and_graph_id'
 MEMBER = 'session_and_graph_id_'
 SEPARATOR = re.compile(r'[\s,]*')
 
-Fusion = namedtuple('Fusion', 'graph_id kind name effect_times match_times')
-Fusion.__doc__ = """How often a fusion pass was used.
 
-graph_id: text such as '0_1' (session, graph), '' if the file has none; kind: 'graph' or 'ub';
-name: of the pass; effect_times: fusions made; match_times: places that looked like one.
-"""
+class Fusion(NamedTuple):
+    """How often a fusion pass was used."""
+
+    graph_id: str        # such as '0_1' (session, graph); '' if the file has none
+    kind: str            # 'graph' or 'ub'
+    name: str            # of the pass
+    effect_times: int    # fusions made
 
 
 def read_fusion(path):
@@ -69,8 +71,8 @@ def _of_graph(graph_id, graph):
     for kind in KINDS:
         passes = _object(graph.get(f'{kind}_fusion', {}), f'{kind}_fusion')
         for name, counts in passes.items():
-            yield Fusion(graph_id, kind, name, _count(name, counts, 'effect_times'),
-                         _count(name, counts, 'match_times'))
+            yield Fusion(graph_id=graph_id, kind=kind, name=name,
+                         effect_times=_effect_times(name, counts))
 
 
 def _object(value, where):
@@ -79,9 +81,9 @@ def _object(value, where):
     return value
 
 
-def _count(name, counts, key):
+def _effect_times(name, counts):
     """A natural number, which the compiler writes as text."""
-    value = _object(counts, f'{name[:60]!r}').get(key, 0)
+    value = _object(counts, f'{name[:60]!r}').get('effect_times', 0)
     if not re.fullmatch('[0-9]{1,18}', str(value)):
-        raise ValueError(f'{name[:60]!r}: {key}: expected a natural number')
+        raise ValueError(f'{name[:60]!r}: effect_times: expected a natural number')
     return int(value)

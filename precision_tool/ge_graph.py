@@ -4,37 +4,81 @@ Such a file is the protobuf text of a ge.proto.ModelDef, or the JSON made from i
 graphs. A model has a main graph and sub-graphs, called by operators such as PartitionedCall.
 """
 
+import functools
+import json
 import os
 import re
-from collections import OrderedDict, namedtuple
+import shutil
+import subprocess
+from collections import OrderedDict
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
-from precision_tool.ge_proto import DATA_TYPES, read_model
-from pylib import UserError
+from google.protobuf import text_format
 
-Desc = namedtuple('Desc', 'data_type layout shape origin_shape origin_format value_range '
-                          'shape_range original_op parent_index')
-Desc.__doc__ = """An input or output tensor of an operator.
+from precision_tool.reading import message_classes, parse_one_json, read_text
+from pylib import UserError, warn, write_text
 
-data_type: such as 'DT_FLOAT'; layout: such as 'NC1HWC0'; shape: tuple, as computed;
-origin_shape, origin_format: as in the model ((), '' if unknown); value_range, shape_range: tuples
-of (lowest, highest); original_op: (operator, output index) of the model that made it, or None;
-parent_index: of the calling operator's output it becomes (NetOutput of a sub-graph), or None.
-"""
+LIMIT = 512 << 20  # bytes of a file
+
+# ge.proto.DataType, by number.
+DATA_TYPES = tuple(f'DT_{name}' for name in (
+    'UNDEFINED', 'FLOAT', 'FLOAT16', 'INT8', 'UINT8', 'INT16', 'UINT16', 'INT32', 'INT64',
+    'UINT32', 'UINT64', 'BOOL', 'DOUBLE', 'STRING', 'DUAL_SUB_INT8', 'DUAL_SUB_UINT8',
+    'COMPLEX64', 'COMPLEX128', 'QINT8', 'QINT16', 'QINT32', 'QUINT8', 'QUINT16', 'RESOURCE',
+    'STRING_REF', 'DUAL', 'VARIANT', 'BF16', 'INT4', 'UINT1', 'INT2', 'UINT2'))
+
+# The fields of ge.proto that are read; the others are skipped. A map is, in text as on the wire, a
+# list of pairs.
+_MESSAGES = {
+    'ModelDef': 'GraphDef* graph 7',
+    'GraphDef': 'bytes name 1, OpDef* op 6, Attribute* attr 11',
+    'OpDef': 'bytes name 1, bytes type 2, bytes* input 5, Attribute* attr 10, int64 id 21, '
+             'TensorDescriptor* input_desc 33, TensorDescriptor* output_desc 34, '
+             'bytes* subgraph_name 35',
+    'TensorDescriptor': 'DataType dtype 2, ShapeDef shape 3, bytes layout 4, Attribute* attr 5',
+    'ShapeDef': 'int64* dim 1',
+    'Attribute': 'bytes key 1, AttrDef value 2',
+    'AttrDef': 'ListValue list 1, bytes s 2, int64 i 3, float f 4, bool b 5, '
+               'ListListInt list_list_int 14',
+    'ListValue': 'bytes* s 2, int64* i 3, float* f 4, bool* b 5',
+    'ListListInt': 'ListInt* list_list_i 1',
+    'ListInt': 'int64* list_i 1',
+}
 
 
-class Op(namedtuple('Op', 'name type id graph_name inputs input_slots control_inputs input_descs '
-                          'output_descs subgraphs attributes')):
+class Desc(NamedTuple):
+    """An input or output tensor of an operator."""
+
+    data_type: str                            # such as 'DT_FLOAT'
+    layout: str                               # such as 'NC1HWC0'
+    shape: Tuple[int, ...]                    # as computed
+    origin_shape: Tuple[int, ...]             # as in the model; () if unknown
+    original_op: Optional[Tuple[str, int]]    # (operator, output index) of the model that made it
+    parent_index: Optional[int]               # of NetOutput: the calling operator's output it is
+
+
+class Op(NamedTuple):
     """An operator of a graph.
 
-    name, type: text; id: number in execution order; graph_name: the graph it is in.
-    inputs: [(peer operator, output index of it)], data only; input_slots: [position of each among
-    the data inputs, of which some may be open]; control_inputs: [operator].
-    input_descs, output_descs: [Desc], the former one for each of `inputs`.
-    subgraphs: [name of a graph that it calls].
-    attributes: {name: text, number, bool, tuple of such, tuple of tuples, or None (other kinds)}.
+    Attributes:
+        id: number in execution order; graph_name: the graph it is in.
+        inputs: [(peer operator, output index of it)], data only; input_slots: [position of each
+            among the data inputs], as some may be open.
+        input_descs, output_descs: [Desc], the former one for each of `inputs`.
+        subgraphs: [name of a graph that it calls].
+        attributes: {name: text, number, bool, tuple of such, tuple of tuples, or None (others)}.
     """
 
-    __slots__ = ()
+    name: str
+    type: str
+    id: int
+    graph_name: str
+    inputs: List[Tuple[str, int]]
+    input_slots: List[int]
+    input_descs: List[Desc]
+    output_descs: List[Desc]
+    subgraphs: List[str]
+    attributes: dict
 
     def _texts(self, key):
         """An attribute that is text, a list of texts or absent, as a tuple."""
@@ -74,22 +118,6 @@ class Graph:
         self.session_graph_id = session_graph_id
         self.operators = OrderedDict((op.name, op) for op in operators)
         _join([self])
-
-    def __eq__(self, other):
-        return isinstance(other, Graph) and (
-            (self.name, self.session_graph_id, self.operators)
-            == (other.name, other.session_graph_id, other.operators))
-
-    __hash__ = None
-
-    def __repr__(self):
-        return f'<Graph {self.name!r}: {len(self.operators)} operators>'
-
-    def find(self, type='', name='', fused_by='', kernel=''):
-        """Operators whose type, name, fusion pass and kernel name contain all these."""
-        return [op for op in self.operators.values()
-                if type in op.type and name in op.name and fused_by in op.pass_name
-                and kernel in op.kernel_name]
 
     def inputs_of(self, op):
         """Return [(producer Op, output index)] of an operator of this model, in order.
@@ -137,15 +165,18 @@ class Graph:
         return (graph.name,) + result.inputs[slots.index(index)] if index in slots else None
 
 
-# All graphs of a model by name, and which operator calls each of them.
-_Model = namedtuple('_Model', 'graphs callers')
+class _Model(NamedTuple):
+    """All graphs of a model by name, and which operator calls each of them."""
+
+    graphs: Dict[str, Graph]
+    callers: Dict[str, Op]
 
 
 def _join(graphs):
     """Make the graphs of a model known to each other."""
-    model = _Model({graph.name: graph for graph in reversed(graphs)},
-                   {name: op for graph in graphs for op in graph.operators.values()
-                    for name in op.subgraphs})
+    model = _Model(graphs={graph.name: graph for graph in reversed(graphs)},
+                   callers={name: op for graph in graphs for op in graph.operators.values()
+                            for name in op.subgraphs})
     for graph in graphs:
         graph._model = model
 
@@ -159,7 +190,9 @@ def read_graphs(path):
     Raises:
         UserError: unreadable, neither of the two, or without a graph.
     """
-    model = read_model(path)
+    text = read_text(path, LIMIT)
+    is_json = text.lstrip()[:1] in ('{', '[')
+    model = parse_one_json(text, path) if is_json else _parse_text(text, path)
     try:
         graphs = [_graph(each) for each in _objects(model, 'graph')]
     except (TypeError, ValueError) as error:
@@ -168,6 +201,42 @@ def read_graphs(path):
         raise UserError(f'{path}: holds no graph; give a ge_proto_*_Build.txt or its .json')
     _join(graphs)
     return graphs
+
+
+@functools.lru_cache(maxsize=8)
+def _model_class(data_types):
+    """The class of ModelDef messages, with the names of data types that a file has."""
+    return message_classes('ge', _MESSAGES, {'DataType': data_types}, ['AttrDef'])['ModelDef']
+
+
+def _parse_text(text, path):
+    """Protobuf text as the dicts and lists that its JSON would give."""
+    # Newer compilers have newer data types; an unknown name would end the parse.
+    found = set(re.findall(r'\bdtype\s*:\s*([A-Za-z_]\w*)', text, re.ASCII))
+    names = DATA_TYPES + tuple(sorted(found - {*DATA_TYPES, 'DataType'}))
+    try:
+        message = _model_class(names)()
+        text_format.Parse(text, message, allow_unknown_field=True)
+    except text_format.ParseError as error:
+        line = f':{error.GetLine()}' if error.GetLine() else ''
+        raise UserError(f'{path}{line}: neither the text nor the JSON of a GE graph; was the '
+                        'file copied whole?') from None
+    except (RecursionError, TypeError, ValueError):
+        raise UserError(f'{path}: not the text of a GE graph') from None
+    return _plain(message, names)
+
+
+def _plain(value, data_types):
+    if isinstance(value, bytes):
+        return value.decode(errors='replace')
+    if isinstance(value, (bool, int, float)):
+        return value
+    if not hasattr(value, 'ListFields'):
+        return [_plain(each, data_types) for each in value]
+    plain = {field.name: _plain(each, data_types) for field, each in value.ListFields()}
+    if 0 <= plain.get('dtype', -1) < len(data_types):
+        plain['dtype'] = data_types[plain['dtype']]
+    return plain
 
 
 def _graph(raw):
@@ -192,11 +261,12 @@ def _op(raw, graph_name):
     input_descs = [_desc(each) for each in _objects(raw, 'input_desc')]
     if slots and len(input_descs) == len(data_edges):
         input_descs = [desc for desc, edge in zip(input_descs, data_edges) if edge]
-    return Op(name, _text(raw.get('type', '')), _integer(raw.get('id', 0)), graph_name,
-              [data_edges[slot] for slot in slots], slots,
-              [edge[0] for edge in edges if edge and edge[1] < 0], input_descs,
-              [_desc(each) for each in _objects(raw, 'output_desc')],
-              [_text(each) for each in _list(raw, 'subgraph_name')], _attributes(raw))
+    return Op(name=name, type=_text(raw.get('type', '')), id=_integer(raw.get('id', 0)),
+              graph_name=graph_name, inputs=[data_edges[slot] for slot in slots],
+              input_slots=slots, input_descs=input_descs,
+              output_descs=[_desc(each) for each in _objects(raw, 'output_desc')],
+              subgraphs=[_text(each) for each in _list(raw, 'subgraph_name')],
+              attributes=_attributes(raw))
 
 
 def _edge(text):
@@ -216,13 +286,13 @@ def _desc(raw):
     if isinstance(data_type, int):
         data_type = DATA_TYPES[data_type] if 0 <= data_type < len(DATA_TYPES) else str(data_type)
     original = attribute('_datadump_origin_name', str, '')
-    return Desc(
-        _text(data_type), _text(raw.get('layout', '')),
-        tuple(_integer(each) for each in _list(_object(raw.get('shape', {})), 'dim')),
-        attribute('origin_shape', tuple, ()), attribute('origin_format', str, ''),
-        attribute('value_range', tuple, ()), attribute('shape_range', tuple, ()),
-        (original, attribute('_datadump_origin_output_index', int, 0)) if original else None,
-        attribute('_parent_node_index', int, None))
+    index = attribute('_datadump_origin_output_index', int, 0)
+    return Desc(data_type=_text(data_type), layout=_text(raw.get('layout', '')),
+                shape=tuple(_integer(each)
+                            for each in _list(_object(raw.get('shape', {})), 'dim')),
+                origin_shape=attribute('origin_shape', tuple, ()),
+                original_op=(original, index) if original else None,
+                parent_index=attribute('_parent_node_index', int, None))
 
 
 def _attributes(raw):
@@ -291,8 +361,8 @@ _FILE_NAME = re.compile(r'ge_proto_([0-9]{1,18})_(.*_)?Build\.txt(\.json)?', re.
 def find_graph_files(folder):
     """Return the paths of the compiled graphs below `folder`, in the order of their numbers.
 
-    Of a text and the JSON made from it only the newer is returned; likewise of the files of one
-    graph id in one folder, if the names have ids: the graph was compiled again.
+    Of a text and the JSON made from it, and of several files of one graph id in a folder (the
+    graph was compiled again), only the newest is returned.
 
     Raises:
         UserError: no such folder.
@@ -349,3 +419,42 @@ def casts(graph):
     return [op for op in graph.operators.values() if op.type == 'Cast'
             and any(desc.data_type == 'DT_FLOAT' for desc in op.input_descs)
             and any(desc.data_type == 'DT_INT32' for desc in op.output_descs)]
+
+
+def draw(path, graph, op, depth):
+    """Write the operators up to `depth` steps upstream and downstream of `op`.
+
+    Returns:
+        The paths written: `path`, and an .svg beside it if Graphviz is installed.
+    """
+    near, edges = _neighbourhood(graph, op, depth)
+    lines = ['digraph {', '  rankdir=TB; node [shape=box, fontname=sans]']
+    for name in near:
+        each = graph.operators[name]
+        style = ', style=filled, fillcolor=gold' if each is op else ''
+        # JSON's quotes and escapes are Graphviz's.
+        label = json.dumps(f'{each.type}\n{name}')
+        lines.append(f'  {json.dumps(name)} [label={label}{style}]')
+    lines += [f'  {json.dumps(producer)} -> {json.dumps(consumer)} [label="{index}"]'
+              for producer, index, consumer in edges]
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    write_text(path, '\n'.join([*lines, '}']) + '\n')
+    if not shutil.which('dot'):
+        return [path]
+    picture = path[:-len('.gv')] + '.svg'
+    if subprocess.call(['dot', '-Tsvg', path, '-o', picture]):
+        warn(f'{path}: dot could not draw it')
+        return [path]
+    return [path, picture]
+
+
+def _neighbourhood(graph, op, depth):
+    """(names in the graph's order, [(producer, output index, consumer)])."""
+    edges = [(name, index, each.name) for each in graph.operators.values()
+             for name, index in each.inputs if name in graph.operators]
+    near = {op.name}
+    for _ in range(depth):
+        near |= ({producer for producer, _, consumer in edges if consumer in near}
+                 | {consumer for producer, _, consumer in edges if producer in near})
+    return ([name for name in graph.operators if name in near],
+            [edge for edge in edges if edge[0] in near and edge[2] in near])

@@ -10,7 +10,7 @@ matrices into blocks of 16 x C0. Shapes as stored, with N1 = ceil(N/16) and so o
     FRACTAL_NZ    ... C1 R1 R0 C0      matrices of R rows, C columns              ... R C
 
 Plain layouts (NCHW, NHWC, HWCN, NCDHW, NDHWC, DHWCN) are named by their axes; ND has no names.
-Arrays keep their type; padding is zero on the way there and cut off on the way back.
+Arrays keep their type; padding is cut off.
 """
 
 import itertools
@@ -19,68 +19,38 @@ import numpy as np
 
 from pylib import UserError
 
-ROWS = 16  # of a block
 TENSORFLOW = {'NC1HWC0': 'NHWC', 'NDC1HWC0': 'NDHWC', 'FRACTAL_Z': 'HWCN',
               'FRACTAL_Z_3D': 'DHWCN', 'NCHW': 'NHWC', 'NCDHW': 'NDHWC'}
-_PLAIN = ('NHWC', 'NCHW', 'HWCN', 'NDHWC', 'NCDHW', 'DHWCN')
-_IMAGES = ('NC1HWC0', 'NDC1HWC0')
-_WEIGHTS = ('FRACTAL_Z', 'FRACTAL_Z_3D')
-
-
-def from_plain(array, format, original_format=None):
-    """Return `array` in the layout `format`.
-
-    Args:
-        original_format: the layout `array` has; default: that of TensorFlow (see above).
-
-    Raises:
-        UserError: no such layout, or `array` has not the axes it takes.
-    """
-    axes = original_format or TENSORFLOW.get(format, format)
-    if format == 'FRACTAL_NZ':
-        return _to_blocks(np.atleast_2d(array))
-    if format == 'ND' or format == axes in _PLAIN:
-        return array
-    if (axes not in _PLAIN or format not in _PLAIN + _IMAGES + _WEIGHTS
-            or not array.ndim == len(axes) == len(TENSORFLOW.get(format, format))):
-        raise UserError(f'{array.ndim} dimensions of layout {axes}: no way to layout {format}')
-    if format in _PLAIN:
-        return _permute(array, axes, format)
-    c0 = _c0(array.dtype)
-    if format in _IMAGES:
-        array = _split(_permute(array, axes, TENSORFLOW[format]), -1, c0)  # N [D] H W C1 C0
-        return np.moveaxis(array, -2, -4)
-    # [D] H W C N -> [D] H W C1 C0 N1 N0 -> [D] C1 H W N1 N0 C0
-    array = _split(_split(_permute(array, axes, TENSORFLOW[format]), -1, ROWS), -3, c0)
-    array = np.moveaxis(np.moveaxis(array, -3, -1), -4, -6)
-    return array.reshape((int(np.prod(array.shape[:-3])),) + array.shape[-3:])
+PLAIN = ('NHWC', 'NCHW', 'HWCN', 'NDHWC', 'NCDHW', 'DHWCN')
+IMAGES = ('NC1HWC0', 'NDC1HWC0')
+WEIGHTS = ('FRACTAL_Z', 'FRACTAL_Z_3D')
 
 
 def to_plain(array, format, original_format, original_shape):
     """Return `array`, stored in layout `format`, in the shape and layout it had in TensorFlow.
 
     Args:
-        original_format: layout of the result, or None or 'ND' if unknown: then the first one whose
-            shape can be `original_shape`, TensorFlow's own first.
+        original_format: layout of the result; None or 'ND' if unknown: then that of TensorFlow, or
+            else the first one that fits `original_shape`.
         original_shape: shape of the result, or () or None if unknown: then nothing is cut off.
 
     Raises:
         UserError: unknown layout, or one that cannot hold `original_shape`.
     """
     shape = tuple(original_shape or ())
-    if array.shape == shape and format not in _PLAIN + _WEIGHTS:
+    if array.shape == shape and format not in PLAIN + WEIGHTS:
         return array
     if format == 'FRACTAL_NZ':
         return _from_blocks(array, shape)
-    if format in _IMAGES + _WEIGHTS:
+    if format in IMAGES + WEIGHTS:
         return _from_channels(array, format, original_format, shape)
-    if format != 'ND' and format not in _PLAIN:
+    if format != 'ND' and format not in PLAIN:
         raise UserError(f'layout {format} is not known; expected ND, FRACTAL_NZ, '
-                        f'{", ".join(_PLAIN + _IMAGES + _WEIGHTS)}')
-    for axes in (original_format, format) + _PLAIN:
-        # Of equal shapes too, as the sizes of axes may be equal.
-        if array.ndim == len(format) and axes in _PLAIN and sorted(axes) == sorted(format):
-            moved = _permute(array, format, axes)
+                        f'{", ".join(PLAIN + IMAGES + WEIGHTS)}')
+    for axes in (original_format, format) + PLAIN:
+        # Even if the shape fits already: axes of equal sizes may be swapped.
+        if array.ndim == len(format) and axes in PLAIN and sorted(axes) == sorted(format):
+            moved = permute(array, format, axes)
             if moved.shape == (shape or moved.shape):
                 return moved
     return _reshape(array, shape, format) if shape else array
@@ -89,20 +59,20 @@ def to_plain(array, format, original_format, original_shape):
 def _from_channels(array, format, original_format, shape):
     """`to_plain` of the layouts that split channels."""
     native = TENSORFLOW[format]
-    if array.ndim != (4 if format in _WEIGHTS else len(native) + 1):
+    if array.ndim != (4 if format in WEIGHTS else len(native) + 1):
         raise UserError(f'layout {format}: {array.ndim} dimensions stored')
     if not shape:
-        if format in _WEIGHTS:
+        if format in WEIGHTS:
             raise UserError(f'layout {format}: not to be undone without the original shape')
         return _join_channels(array, format, None)
-    candidates = [axes for axes in (original_format, native) + _PLAIN
-                  if axes in _PLAIN and len(axes) == len(native)]
+    candidates = [axes for axes in (original_format, native) + PLAIN
+                  if axes in PLAIN and len(axes) == len(native)]
     for axes in candidates:
         for full in _widened(shape, len(axes)):
             sizes = dict(zip(axes, full))
             if _holds(array.shape, format, sizes):
                 plain = _join_channels(array, format, sizes)
-                return _permute(plain, native, axes).reshape(shape)
+                return permute(plain, native, axes).reshape(shape)
     raise UserError(f'layout {format}: stored as {_text(array.shape)}, which cannot hold '
                     f'{_text(shape)}')
 
@@ -123,7 +93,7 @@ def _holds(stored, format, sizes):
     if not c0:
         return False
     c1 = -(-sizes['C'] // c0)
-    if format in _IMAGES:
+    if format in IMAGES:
         depth = (sizes['D'],) if 'D' in sizes else ()
         return stored[:-1] == (sizes['N'],) + depth + (c1, sizes['H'], sizes['W'])
     rows = sizes.get('D', 1) * c1 * sizes['H'] * sizes['W']
@@ -132,7 +102,7 @@ def _holds(stored, format, sizes):
 
 def _join_channels(array, format, sizes):
     """Return a stored array in TensorFlow's layout, cropped to `sizes` unless that is None."""
-    if format in _IMAGES:
+    if format in IMAGES:
         array = _join(np.moveaxis(array, -4, -2), -2)  # N [D] C1 H W C0 -> N [D] H W C1 C0
         return array[..., :sizes['C']] if sizes else array
     c1 = -(-sizes['C'] // array.shape[-1])
@@ -141,12 +111,6 @@ def _join_channels(array, format, sizes):
     # [D] C1 H W N1 N0 C0 -> [D] H W C1 C0 N1 N0
     array = np.moveaxis(np.moveaxis(array, -6, -4), -1, -3)
     return _join(_join(array, -2), -3)[..., :sizes['C'], :sizes['N']]
-
-
-def _to_blocks(array):
-    """ND [..., R, C] as FRACTAL_NZ."""
-    array = _split(_split(array, -1, _c0(array.dtype)), -3, ROWS)  # ... R1 R0 C1 C0
-    return np.moveaxis(array, -2, -4)
 
 
 def _from_blocks(array, shape):
@@ -164,23 +128,9 @@ def _from_blocks(array, shape):
     return _reshape(array[..., :rows, :columns], shape, 'FRACTAL_NZ')
 
 
-def _c0(dtype):
-    return 32 if np.dtype(dtype).itemsize == 1 else 16
-
-
-def _permute(array, axes, wanted):
+def permute(array, axes, wanted):
     """Transpose from the layout `axes` to the layout `wanted`."""
     return array.transpose([axes.index(axis) for axis in wanted])
-
-
-def _split(array, axis, size):
-    """Split an axis (negative) into two, the second of `size`, padding with zeros."""
-    axis += array.ndim
-    padding = [(0, 0)] * array.ndim
-    padding[axis] = (0, -array.shape[axis] % size)
-    array = np.pad(array, padding, 'constant')
-    pieces = array.shape[axis] // size
-    return array.reshape(array.shape[:axis] + (pieces, size) + array.shape[axis + 1:])
 
 
 def _join(array, axis):

@@ -6,43 +6,64 @@ chunk by chunk: beyond the two tensors a few MB are used, whatever their size.
 """
 
 import math
-from collections import OrderedDict, namedtuple
+from typing import NamedTuple
 
 import numpy as np
 
 from pylib import UserError
-
-METRICS = (
-    'CosineSimilarity', 'MaxAbsoluteError', 'AccumulatedRelativeError',
-    'RelativeEuclideanDistance', 'KullbackLeiblerDivergence', 'StandardDeviation',
-    'MeanAbsoluteError', 'RootMeanSquareError', 'MaxRelativeError', 'MeanRelativeError')
-TEXT_METRIC = 'StandardDeviation'  # the only one that is not a number
 
 EPSILON = np.finfo(np.float64).eps  # what is not larger counts as zero
 FLOOR = float(np.finfo(np.float32).eps)  # least probability of the divergence, before its sum
 # Elements: the temporaries fit into a core's cache, and BLAS leaves the other cores alone.
 CHUNK = 1 << 13
 
-Errors = namedtuple('Errors', 'total count share allclose cosine indices left right')
-Errors.__doc__ = """Elements that differ by more than a tolerance.
 
-total: elements compared; count: of them differing; share: count / total; allclose: none differs;
-cosine: cosine similarity. Of the worst differing elements, the worst first: indices (int64 [K],
-into the flattened arrays), left and right (float32 [K]).
-"""
+class Metrics(NamedTuple):
+    """How far a tensor is from its golden one.
+
+    NaN where a metric is not defined: of empty tensors, of NaN and infinite elements; the cosine if
+    just one tensor is all zeros; of booleans, all but cosine and Euclidean distance.
+    """
+
+    cosine_similarity: float = math.nan
+    max_absolute_error: float = math.nan
+    accumulated_relative_error: float = math.nan
+    relative_euclidean_distance: float = math.nan
+    kullback_leibler_divergence: float = math.nan
+    standard_deviation: str = 'NaN'    # '(mean_x;std_x),(mean_y;std_y)'
+    mean_absolute_error: float = math.nan
+    root_mean_square_error: float = math.nan
+    max_relative_error: float = math.nan
+    mean_relative_error: float = math.nan
+
+
+TEXT_METRIC = 'standard_deviation'
+# As the official tool names them.
+TITLES = tuple(field.title().replace('_', '') for field in Metrics._fields)
+
+
+class Errors(NamedTuple):
+    """Elements that differ by more than a tolerance, the worst of them first."""
+
+    total: int             # elements compared
+    count: int             # of them differing
+    cosine: float
+    indices: np.ndarray    # int64 [K], into the flattened arrays
+    left: np.ndarray       # float32 [K], as the next one
+    right: np.ndarray
+
+    @property
+    def share(self):
+        """Differing elements, of all."""
+        return self.count / self.total if self.total else 0.
+
+    @property
+    def allclose(self):
+        return not self.count
 
 
 def compare(x, y):
-    """Compare two tensors.
-
-    Args:
-        x, y: arrays of equal size, of the NPU and golden.
-
-    Returns:
-        OrderedDict: the `METRICS`, all floats but the text 'StandardDeviation', which is
-        '(mean_x;std_x),(mean_y;std_y)'. NaN where a metric is not defined: empty tensors, NaN and
-        infinite elements, the cosine if one tensor is all zeros; of booleans, there are only
-        cosine and Euclidean distance.
+    """Return the `Metrics` of two arrays of equal size, of the NPU and golden.
 
     Raises:
         UserError: sizes differ, or a type is not numeric.
@@ -51,27 +72,25 @@ def compare(x, y):
     x, y = _flat_pair(x, y)
     if x.size != y.size:
         raise UserError(f'sizes differ: {x.size} and {y.size} elements')
-    values = OrderedDict((name, math.nan) for name in METRICS)
-    values[TEXT_METRIC] = 'NaN'
     if not x.size:
-        return values
+        return Metrics()
     with np.errstate(all='ignore'):
         sums = _Sums(x, y)
-        values['CosineSimilarity'] = _cosine(sums, is_scalar=x.size == 1)
-        values['RelativeEuclideanDistance'] = _ratio(sums.squared_error, sums.yy)
+        directions = Metrics(
+            cosine_similarity=_cosine(sums, is_scalar=x.size == 1),
+            relative_euclidean_distance=_ratio(sums.squared_error, sums.yy))
         if is_bool:
-            return values
+            return directions
         spread = _Spread(x, y, sums)
-    values.update(
-        MaxAbsoluteError=sums.largest_error,
-        AccumulatedRelativeError=sums.relative_error,
-        KullbackLeiblerDivergence=spread.divergence,
-        StandardDeviation=spread.text,
-        MeanAbsoluteError=sums.absolute_error / x.size,
-        RootMeanSquareError=math.sqrt(sums.squared_error / x.size),
-        MaxRelativeError=sums.largest_relative_error,
-        MeanRelativeError=sums.relative_error / x.size)
-    return values
+    return directions._replace(
+        max_absolute_error=sums.largest_error,
+        accumulated_relative_error=sums.relative_error,
+        kullback_leibler_divergence=spread.divergence,
+        standard_deviation=spread.text,
+        mean_absolute_error=sums.absolute_error / x.size,
+        root_mean_square_error=math.sqrt(sums.squared_error / x.size),
+        max_relative_error=sums.largest_relative_error,
+        mean_relative_error=sums.relative_error / x.size)
 
 
 def errors(x, y, atol, rtol, limit=1000):
@@ -103,8 +122,9 @@ def errors(x, y, atol, rtol, limit=1000):
                 count += len(indices)
                 found = indices + start, a[indices], b[indices]
                 worst = _worst([np.concatenate(pair) for pair in zip(worst, found)], limit)
-    return Errors(total, count, count / total if total else 0., not count,
-                  _cosine_of(*products), *worst)
+    indices, left, right = worst
+    return Errors(total=total, count=count, cosine=_cosine_of(*products), indices=indices,
+                  left=left, right=right)
 
 
 def _flat_pair(x, y):
@@ -168,7 +188,7 @@ class _Sums:
             relative[size_b <= EPSILON] = 0
             totals += (a.sum(), b.sum(), a @ b, a @ a, b @ b, error.sum(), error @ error,
                        relative.sum())
-            # A NaN stays: np.maximum hands it on.
+            # np.maximum keeps NaNs.
             np.maximum(largest, (narrow_a.max(), narrow_b.max(), -narrow_a.min(), -narrow_b.min(),
                                  error.max(), relative.max()), out=largest)
         (sum_x, sum_y, self.xy, self.xx, self.yy, self.absolute_error, self.squared_error,

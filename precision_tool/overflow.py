@@ -9,11 +9,11 @@ import itertools
 import os
 import re
 import struct
-from collections import OrderedDict, namedtuple
+from collections import OrderedDict
+from typing import NamedTuple, Optional, Tuple, Union
 
 from precision_tool.dump_file import open_dump
-from precision_tool.dump_tree import OVERFLOW_TYPE, NpuDump, Operator
-from precision_tool.file_names import parse_dump_name, read_mapping
+from precision_tool.dump_tree import NpuDump, Operator, has_files
 from precision_tool.reading import parse_one_json, read_bytes
 from pylib import UserError
 
@@ -35,14 +35,24 @@ DHA_CODES = dict(zip((0x9, 0xa, 0xb, 0xc, 0xd), _ADDING))
 L2_CODES = dict(enumerate((NO_ERROR,) + _ADDING))
 UNDOCUMENTED = 'the meaning of this status is not public'
 
-Record = namedtuple('Record', 'block model_id stream_id task_id task_type details status words')
-Record.__doc__ = """An overflow that a unit of the chip reports.
+UNKNOWN = -1    # an id that the chip does not know
 
-block: 'AI Core', 'DHA Atomic Add' or 'L2 Atomic Add', of newer chips 'AIC', 'AIV', 'AICPU' or
-'SDMA'; model_id, stream_id, task_id: integers, -1 if the chip does not know; task_type: integer.
-details: OrderedDict of what else the unit tells (addresses, cores), integers.
-status: integer, of some chips a tuple of four; words: list of what it means.
-"""
+
+class Record(NamedTuple):
+    """An overflow that a unit of the chip reports."""
+
+    block: str        # unit: 'AI Core', 'DHA Atomic Add' or 'L2 Atomic Add'; `_NEW_BLOCKS`
+    stream_id: int    # or UNKNOWN, as the next one
+    task_id: int
+    details: dict     # OrderedDict of what else it tells: model, addresses, cores; integers
+    status: Union[int, Tuple[int, ...]]    # four of them in version 1 of AIC and AIV
+
+    @property
+    def words(self):
+        """What the status means, a list of texts."""
+        explain = _EXPLAIN.get(self.block) if isinstance(self.status, int) else None
+        return explain(self.status) if explain else [UNDOCUMENTED]
+
 
 _OLD_FIELDS = 'model_id', 'stream_id', 'task_id', 'task_type', 'pc_start', 'para_base'
 _OLD_SIZE = 2048
@@ -89,30 +99,28 @@ _EXPLAIN = {'AI Core': explain_ai_core, 'DHA Atomic Add': explain_dha, 'L2 Atomi
             'AIC': explain_ai_core, 'AIV': explain_ai_core}
 
 
-def read_record(source):
+def read_record(path):
     """Return the `Record`s of an Opdebug file: of each block that reports something.
 
     Args:
-        source: path of a dump file, of its tensor alone or of its JSON; or the tensor's bytes.
+        path: a dump file, its tensor alone, or the JSON that the official tool makes of it.
 
     Raises:
         UserError: unreadable, or none of these.
     """
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        return _of_bytes(bytes(source), 'overflow record')
-    data = read_bytes(source, LIMIT)
+    data = read_bytes(path, LIMIT)
     if data.lstrip()[:1] == b'{':
         try:
-            return _of_json(parse_one_json(data.decode(), source), source)
+            return _of_json(parse_one_json(data.decode(), path), path)
         except UnicodeDecodeError:
-            raise UserError(f'{source}: not JSON (not UTF-8)') from None
+            raise UserError(f'{path}: not JSON (not UTF-8)') from None
     if len(data) == _OLD_SIZE or data[:4] == struct.pack('<I', _MAGIC):
-        return _of_bytes(data, source)
-    outputs = open_dump(source).outputs
+        return _of_bytes(data, path)
+    outputs = open_dump(path).outputs
     if not outputs:
-        raise UserError(f'{source}: a dump file without outputs; give an Opdebug file')
+        raise UserError(f'{path}: a dump file without outputs; give an Opdebug file')
     return [record for output in outputs
-            for record in _of_bytes(output.read().tobytes(), source)]
+            for record in _of_bytes(output.read().tobytes(), path)]
 
 
 def _of_bytes(data, source):
@@ -184,76 +192,58 @@ def _number(value, name):
 
 
 def _record(block, values):
-    """The `Record` of a block's numbers, which are taken out of `values`."""
+    """The `Record` of a block's numbers."""
     # Minus one, as an unsigned number of 32 or 64 bits.
-    ids = [-1 if number in ((1 << 32) - 1, (1 << 64) - 1) else number
-           for number in (values.pop(name) for name in ('model_id', 'stream_id', 'task_id'))]
-    task_type, status = values.pop('task_type'), values.pop('status')
-    explain = _EXPLAIN.get(block) if isinstance(status, int) else None
-    return Record(block, *ids, task_type, values, status,
-                  explain(status) if explain else [UNDOCUMENTED])
+    ids = {name: UNKNOWN if values[name] in ((1 << 32) - 1, (1 << 64) - 1) else values[name]
+           for name in ('model_id', 'stream_id', 'task_id')}
+    details = OrderedDict((name, number) for name, number in dict(values, **ids).items()
+                          if name not in ('stream_id', 'task_id', 'status'))
+    return Record(block=block, stream_id=ids['stream_id'], task_id=ids['task_id'],
+                  details=details, status=values['status'])
 
 
-Overflow = namedtuple('Overflow', 'record dump_path op_type op_name timestamp debug_path')
-Overflow.__doc__ = """An overflow and the operator it happened in.
+class Overflow(NamedTuple):
+    """An overflow and the operator it happened in."""
 
-record: `Record`; dump_path: dump file of the operator, or None if there is none (op_type and
-op_name are '' then); timestamp: microseconds; debug_path: the Opdebug file.
-"""
+    record: Record
+    path: str                         # of the file with the record
+    operator: Optional[Operator]      # None if its dump is not there
+
+    @property
+    def op_type(self):
+        return self.operator.op_type if self.operator else ''
+
+    @property
+    def op_name(self):
+        return self.operator.name if self.operator else ''
 
 
 def find_overflows(folder, limit=None):
     """Return the `Overflow`s of a run, sorted by time.
 
     Args:
-        folder: as of `dump_tree.NpuDump`; the newest run in it counts. An empty one has none.
+        folder: as of `dump_tree.NpuDump`; the newest run in it counts. An empty or missing one
+            has none.
         limit: the most to return; later files are not even read. None: all.
 
     Raises:
         UserError: no dump files, or a broken Opdebug file.
     """
-    if os.path.isdir(folder) and not any(names for _, _, names in os.walk(folder)):
+    if not has_files(folder):
         return []
-    found = _overflows(NpuDump(folder).overflow_files)
-    return list(found if limit is None else itertools.islice(found, max(limit, 0)))
+    return list(itertools.islice(_overflows(NpuDump(folder)), limit))
 
 
-def _overflows(debug_paths):
-    folders = {}
-    for path in debug_paths:
-        folder, name = os.path.split(path)
-        if folder not in folders:
-            folders[folder] = _FolderOfDumps(folder)
-        debug = folders[folder].parse(name)
-        for record in read_record(path):
-            task = debug.task_id if record.task_id == -1 else record.task_id
-            stream = debug.stream_id if record.stream_id == -1 else record.stream_id
-            operator = folders[folder].first(task, stream)
-            details = (operator.path, operator.op_type, operator.name) if operator else (
-                None, '', '')
-            yield Overflow(record, *details, debug.timestamp, path)
-
-
-class _FolderOfDumps:
-    """The dump files in one folder, without Opdebug files, found by task and stream."""
-
-    def __init__(self, folder):
-        self._mapping = read_mapping(folder)
-        self._first = {}
-        dumps = [(self.parse(name), name) for name in os.listdir(folder)]
-        dumps = [(dump, name) for dump, name in dumps if dump and dump.op_type != OVERFLOW_TYPE]
-        for dump, name in sorted(dumps, key=lambda each: (each[0].timestamp, each[1])):
-            is_stats = self._mapping.get(name, name).endswith('.csv')
-            operator = Operator(dump, os.path.join(folder, name), is_stats, None)
-            for stream in (dump.stream_id, 'any'):
-                self._first.setdefault((dump.task_id, stream), operator)
-
-    def parse(self, name):
-        """The `DumpName` of a file, which mapping.csv may know by a longer name."""
-        return parse_dump_name(self._mapping.get(name, name))
-
-    def first(self, task, stream):
-        """The first `Operator` of a task and stream, or None; unknown streams (None) match all."""
-        streams = ('any',) if stream is None else (stream, None)
-        found = [self._first[task, each] for each in streams if (task, each) in self._first]
-        return min(found, key=lambda operator: operator.timestamp) if found else None
+def _overflows(dump):
+    tasks = {}
+    for operator in dump.dumps:
+        key = os.path.dirname(operator.path), operator.task_id
+        tasks.setdefault(key, []).append(operator)
+    for debug in dump.records:
+        for record in read_record(debug.path):
+            task = debug.task_id if record.task_id == UNKNOWN else record.task_id
+            stream = debug.stream_id if record.stream_id == UNKNOWN else record.stream_id
+            # Not every release writes a stream into the names of files.
+            operators = (operator for operator in tasks.get((os.path.dirname(debug.path), task), ())
+                         if None in (stream, operator.stream_id) or operator.stream_id == stream)
+            yield Overflow(record=record, path=debug.path, operator=next(operators, None))

@@ -6,8 +6,9 @@ import re
 import string
 from collections import OrderedDict
 
-from precision_tool import metrics
-from precision_tool.results import METRIC_FIELDS, TEXT_FIELD, is_bad, printable
+from precision_tool.compare import BREAKS, INHERITS, UNKNOWN
+from precision_tool.metrics import TEXT_METRIC, TITLES, Metrics
+from precision_tool.results import is_bad, printable
 from pylib import write_text
 
 # Title -> field of the table's columns.
@@ -15,13 +16,13 @@ _COLUMNS = OrderedDict(
     [('#', 'index'), ('Tensor', 'tensor_index'), ('Type', 'op_type'),
      ('ComparedWith', 'ground_truth'), ('DataType', 'data_type'),
      ('GoldenDataType', 'golden_data_type'), ('Shape', 'shape')]
-    + list(zip(metrics.METRICS, METRIC_FIELDS)) + [('Reason', 'reason')])
-_NUMBERS = {'index'} | set(METRIC_FIELDS) - {TEXT_FIELD}
+    + list(zip(TITLES, Metrics._fields)) + [('Reason', 'reason')])
+_NUMBERS = {'index'} | set(Metrics._fields) - {TEXT_METRIC}
 _VERDICTS = {
-    'breaks here': 'its inputs are good; it is to blame, or an operator between that was not '
+    BREAKS: 'its inputs are good; it is to blame, or an operator between that was not '
                    'compared.',
-    'inherits': 'one of its inputs is bad already; look at what makes that one.',
-    'unknown': 'none of its inputs was compared, so the error may come from there.'}
+    INHERITS: 'one of its inputs is bad already; look at what makes that one.',
+    UNKNOWN: 'none of its inputs was compared, so the error may come from there.'}
 
 # The chart, in pixels. Heights are the nines of a cosine, -log10(1 - cosine): at most 7.
 _WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 1000, 300, 76, 14, 26
@@ -55,7 +56,7 @@ def _text(value):
 
 def _shown(row, field):
     """A field of a row as HTML."""
-    value = getattr(row, field)
+    value = row.value(field)
     if not isinstance(value, float):
         return _text(value)
     if math.isnan(value):
@@ -65,8 +66,7 @@ def _shown(row, field):
 
 def _summary(result, bad, threshold):
     """Tiles with the numbers that matter."""
-    cosines = [row.cosine_similarity for row in result.rows
-               if not math.isnan(row.cosine_similarity)]
+    cosines = [row.cosine for row in result.rows if not math.isnan(row.cosine)]
     undefined = len(result.rows) - len(cosines)
     tiles = ((len(result.rows), 'pairs of tensors', ''),
              (bad, f'bad (cosine below {threshold:g})', 'bad' if bad else 'good'),
@@ -107,7 +107,7 @@ def _chart(rows, bad, suspect_place, threshold):
     step = (_WIDTH - _LEFT - 10) / max(len(rows) - 1, 1)
     dots, mark = {False: [], True: []}, ''
     for place, row in enumerate(rows):
-        cosine = row.cosine_similarity
+        cosine = row.cosine
         if math.isnan(cosine) and not bad[place]:
             continue
         x, y = _LEFT + place * step, _height(-1 if math.isnan(cosine) else cosine)

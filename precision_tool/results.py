@@ -3,34 +3,58 @@
 import csv
 import io
 import math
-import os
 import re
-from collections import namedtuple
+from typing import NamedTuple
 
-from precision_tool import metrics
+from precision_tool import reading
+from precision_tool.metrics import TEXT_METRIC, TITLES, Metrics
 from pylib import UserError, write_text
 
-METRIC_FIELDS = tuple(re.sub('(?<!^)(?=[A-Z])', '_', name).lower() for name in metrics.METRICS)
-TEXT_FIELD = METRIC_FIELDS[metrics.METRICS.index(metrics.TEXT_METRIC)]
-Row = namedtuple('Row', ('index', 'op_type', 'npu_dump', 'data_type', 'ground_truth',
-                         'golden_data_type', 'tensor_index', 'shape') + METRIC_FIELDS + ('reason',))
-Row.__doc__ = """The comparison of a pair of tensors.
-
-index: place in the order of execution; op_type, npu_dump: type and name of the left operator;
-ground_truth: the right operator, or tensor '<name>:<index>' of TensorFlow; '*' stands for none;
-tensor_index: '<npu_dump>:input|output:<index>'; shape: '[1,2,3]'; then the metrics of metrics.py,
-floats, only standard_deviation is a text, NaN if there is none; reason: why there is none, or ''.
-"""
-Result = namedtuple('Result', 'rows unmatched_left unmatched_right')
-Result.__doc__ = """Rows in the order of execution, and the outputs that only one side has, as
-texts like `Row.tensor_index`."""
-
+RESULT = 'result_{}.csv'    # the file of a comparison, with its time
+THRESHOLD = .98             # default cosine similarity below which a tensor is wrong
 ABSENT = '*'
-NOT_COMPARED = {field: 'NaN' if field == TEXT_FIELD else math.nan for field in METRIC_FIELDS}
-HEADER = ('Index', 'OpType', 'NPUDump', 'DataType', 'GroundTruth', 'DataType', 'TensorIndex',
-          'Shape') + metrics.METRICS + ('CompareFailReason',)
-_OLD_NAMES = {'LeftOp': 'npu_dump', 'RightOp': 'ground_truth'}
-_FIELDS = dict(zip(HEADER, Row._fields), DataType='data_type', **_OLD_NAMES)
+
+
+class Row(NamedTuple):
+    """The comparison of a pair of tensors."""
+
+    index: int                    # place in the order of execution
+    op_type: str = ''             # of the left operator
+    npu_dump: str = ''            # the left operator, or ABSENT
+    data_type: str = ''
+    ground_truth: str = ''        # right operator, or '<name>:<index>' of TensorFlow, or ABSENT
+    golden_data_type: str = ''
+    tensor_index: str = ''        # '<npu_dump>:input|output:<index>'
+    shape: str = ''               # '[1,2,3]'
+    metrics: Metrics = Metrics()
+    reason: str = ''              # why there are no metrics, if there are none
+
+    @property
+    def cosine(self):
+        return self.metrics.cosine_similarity
+
+    def value(self, field):
+        """Its value in a field of its own or of its metrics."""
+        return getattr(self.metrics if field in Metrics._fields else self, field)
+
+
+class Result(NamedTuple):
+    """Rows in the order of execution, and the outputs that only one side has.
+
+    The latter are texts like `Row.tensor_index`.
+    """
+
+    rows: list
+    unmatched_left: list
+    unmatched_right: list
+
+
+# Title of a column and the field of Row or Metrics in it.
+_COLUMNS = (('Index', 'index'), ('OpType', 'op_type'), ('NPUDump', 'npu_dump'),
+            ('DataType', 'data_type'), ('GroundTruth', 'ground_truth'),
+            ('DataType', 'golden_data_type'), ('TensorIndex', 'tensor_index'), ('Shape', 'shape'),
+            *zip(TITLES, Metrics._fields), ('CompareFailReason', 'reason'))
+_FIELDS = dict(_COLUMNS, DataType='data_type', LeftOp='npu_dump', RightOp='ground_truth')
 _TENSOR_INDEX = re.compile('(.+):(input|output):([0-9]{1,9})', re.DOTALL)
 _MAX_BYTES = 64 << 20  # 100,000 rows and more
 
@@ -47,10 +71,10 @@ def is_bad(row, threshold):
     Its cosine similarity is below `threshold`, or there is none though the right tensor is finite:
     the left one is not, or just one of them is all zeros.
     """
-    if not math.isnan(row.cosine_similarity):
-        return row.cosine_similarity < threshold
-    right = row.standard_deviation.lower().partition('),(')[2]
-    return (not math.isnan(row.relative_euclidean_distance)
+    if not math.isnan(row.cosine):
+        return row.cosine < threshold
+    right = row.metrics.standard_deviation.lower().partition('),(')[2]
+    return (not math.isnan(row.metrics.relative_euclidean_distance)
             or bool(right) and 'nan' not in right and 'inf' not in right)
 
 
@@ -66,9 +90,9 @@ def write_csv(path, result):
     """Write the rows and, after them, a row with '*' for each unmatched output."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator='\n')
-    writer.writerow(HEADER)
+    writer.writerow(title for title, _ in _COLUMNS)
     for row in result.rows + _unmatched_rows(result):
-        writer.writerow([_cell(value) for value in row])
+        writer.writerow(_cell(row.value(field)) for _, field in _COLUMNS)
     write_text(path, text.getvalue())
 
 
@@ -78,9 +102,8 @@ def _unmatched_rows(result):
                                 ('ground_truth', 'npu_dump', result.unmatched_right)):
         for name in names:
             operator = name.rsplit(':', 2 if parse_tensor_index(name) else 1)[0]
-            rows.append(Row(len(result.rows) + len(rows), **dict(
-                dict.fromkeys(Row._fields[1:], ''), tensor_index=name, reason='unmatched',
-                **{field: operator, other: ABSENT}, **NOT_COMPARED)))
+            rows.append(Row(index=len(result.rows) + len(rows), tensor_index=name,
+                            reason='unmatched', **{field: operator, other: ABSENT}))
     return rows
 
 
@@ -98,18 +121,10 @@ def read_csv(path):
     Raises:
         UserError: not readable, or not the result of a comparison.
     """
-    try:
-        if os.path.getsize(path) > _MAX_BYTES:
-            raise UserError(f'{path}: larger than {_MAX_BYTES >> 20} MB; not a comparison')
-        with open(path, encoding='utf-8-sig', newline='') as stream:
-            reader = csv.reader(stream)
-            fields = _fields(path, next(reader, []))
-            return [_row(f'{path}:{reader.line_num}', number, fields, cells)
-                    for number, cells in enumerate(filter(None, reader))]
-    except OSError as error:
-        raise UserError(f'{path}: {error.strerror}') from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f'{path}: not readable as CSV ({error}); compare again') from None
+    (_, header), *lines = reading.read_csv(path, _MAX_BYTES) or [(1, [])]
+    fields = _fields(path, header)
+    return [_row(f'{path}:{line}', number, fields, cells)
+            for number, (line, cells) in enumerate(lines)]
 
 
 def _fields(path, header):
@@ -131,15 +146,15 @@ def _row(place, number, fields, cells):
     """The `Row` in the cells of a line; `number` is its index unless it tells one."""
     if len(cells) != len(fields):
         raise UserError(f'{place}: {len(cells)} columns, expected {len(fields)}')
-    values = dict(dict.fromkeys(Row._fields, ''), index=number, **NOT_COMPARED)
+    values, numbers = {'index': number}, {}
     for field, cell in zip(fields, map(str.strip, cells)):
         try:
             if field == 'index' and cell:
                 values[field] = int(cell)
-            elif field in METRIC_FIELDS and field != TEXT_FIELD:
-                values[field] = math.nan if cell in ('', '-', ABSENT) else float(cell)
+            elif field in Metrics._fields and field != TEXT_METRIC:
+                numbers[field] = math.nan if cell in ('', '-', ABSENT) else float(cell)
             elif field and cell:
-                values[field] = cell
+                (numbers if field == TEXT_METRIC else values)[field] = cell
         except ValueError:
             raise UserError(f'{place}: {field}: not a number: {printable(cell[:40])}') from None
-    return Row(**values)
+    return Row(metrics=Metrics(**numbers), **values)

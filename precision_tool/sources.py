@@ -7,8 +7,9 @@ import numpy as np
 
 from precision_tool import ge_graph
 from precision_tool.dump_file import open_dump, read_stats
-from precision_tool.dump_tree import GoldenDump, NpuDump, load_npy
-from precision_tool.file_names import plain
+from precision_tool.dump_tree import GoldenDump, NpuDump, has_files
+from precision_tool.file_names import TF_GRAPH, plain
+from precision_tool.reading import load_npy
 from pylib import UserError
 
 
@@ -28,7 +29,7 @@ def graphs(workspace, debug_id=0):
 def edges(workspace):
     """What feeds what, as `compare` takes it: the compiled graphs, or else TensorFlow's graph."""
     compiled = graphs(workspace)
-    if compiled or not os.path.exists(os.path.join(workspace.tf_dump, 'graph.pb')):
+    if compiled or not os.path.exists(os.path.join(workspace.tf_dump, TF_GRAPH)):
         return compiled
     # Laptops may lack TensorFlow; the comparison does without.
     with contextlib.suppress(ImportError):
@@ -37,37 +38,32 @@ def edges(workspace):
     return []
 
 
-def operators(workspace, debug_ids=None):
-    """Yield (debug id, graph, operator) of all runs, or those given.
+def operators(workspace):
+    """Yield (debug id, graph, operator) of all runs.
 
     Raises:
         UserError: there is no graph at all.
     """
-    debug_ids = workspace.debug_ids() if debug_ids is None else debug_ids
     found = False
-    for debug_id in debug_ids:
+    for debug_id in workspace.debug_ids():
         for graph in graphs(workspace, debug_id):
             found = True
             for op in graph.operators.values():
                 yield debug_id, graph, op
     if not found:
-        raise UserError(f'{workspace.npu_graph(0)}: no graph (ge_proto_*_Build.txt); run with '
+        raise UserError(f'{workspace.npu_graph()}: no graph (ge_proto_*_Build.txt); run with '
                         'tf_config\'s action dump, or copy the files there')
 
 
-def npu_dump(workspace, debug_id=0):
-    """The `NpuDump` of a run, or None if it left none."""
-    return _if_there(NpuDump, workspace.npu_dump(debug_id))
+def dumped_operators(workspace, debug_id):
+    """What an NPU run dumped, a list of `dump_tree.Operator`; [] if nothing."""
+    folder = workspace.npu_dump(debug_id)
+    return NpuDump(folder).operators if has_files(folder) else []
 
 
-def golden_dump(workspace):
-    """The `GoldenDump` of TensorFlow, or None if there is none."""
-    return _if_there(GoldenDump, workspace.tf_dump)
-
-
-def _if_there(kind, folder):
-    return kind(folder) if os.path.isdir(folder) and any(
-        names for _, _, names in os.walk(folder)) else None
+def golden_tensors(workspace):
+    """The tensors of TensorFlow as in `GoldenDump`; none if it dumped none."""
+    return GoldenDump(workspace.tf_dump).tensors if has_files(workspace.tf_dump) else {}
 
 
 def named_arrays(path):
@@ -82,7 +78,7 @@ def named_arrays(path):
     if path.endswith('.csv'):
         raise UserError(f'{path}: statistics, no tensors; see the command ni')
     dump = open_dump(path)
-    for tensor in (*dump.inputs, *dump.outputs):
+    for tensor in dump.tensors:
         yield str(tensor), tensor.to_numpy()
 
 
@@ -94,7 +90,7 @@ def find_file(workspace, name):
     """
     if os.path.isfile(name):
         return name
-    folders = [workspace.dump_convert, workspace.tf_dump, workspace.pt_npu, workspace.pt_gpu]
+    folders = [workspace.dump_convert, workspace.tf_dump, workspace.pt]
     folders += [workspace.npu_dump(debug_id) for debug_id in workspace.debug_ids()]
     found = sorted({os.path.join(parent, each) for folder in folders
                     for parent, _, names in os.walk(folder) for each in names if each == name})
@@ -117,16 +113,12 @@ def dump_files_of(workspace, name):
     if os.path.isdir(name):
         return [op.path for op in NpuDump(name).operators if not op.is_stats]
     found = [op.path for debug_id in workspace.debug_ids()
-             for op in (npu_dump(workspace, debug_id) or NOTHING).operators
+             for op in dumped_operators(workspace, debug_id)
              if not op.is_stats and plain(name) == op.plain_name]
     if not found:
         raise UserError(f'{name}: no such file, folder, or operator with a dump in '
                         f'{workspace.root}')
     return found
-
-
-class NOTHING:
-    operators = ()
 
 
 def statistics(array):
@@ -145,17 +137,17 @@ def dump_statistics(path):
                    each.min, each.mean)
         return
     dump = open_dump(path)
-    for tensor in (*dump.inputs, *dump.outputs):
+    for tensor in dump.tensors:
         yield (f'{tensor.kind}:{tensor.index}', tensor.data_type, _shape(tensor.shape),
                *statistics(tensor.read()))
 
 
-def golden_statistics(golden, name):
+def golden_statistics(tensors, name):
     """Yield the same of an operator's golden tensors."""
-    for key in golden.tensors:
-        if key[0] == plain(name):
-            array = golden.load(key)
-            yield (f'output:{key[1]}', array.dtype.name, _shape(array.shape), *statistics(array))
+    for (operator, index), path in tensors.items():
+        if operator == plain(name):
+            array = load_npy(path)
+            yield (f'output:{index}', array.dtype.name, _shape(array.shape), *statistics(array))
 
 
 def _shape(shape):

@@ -6,9 +6,9 @@
 Actions, joined by `|`:
     dump            all tensors of step 0
     overflow        operators that overflow; NPUs have one dump path, so `dump` is ignored then
-    fusion_off      all fusion passes off that can be
-    fusion_switch   the fusion passes off that `fusion/fusion_switch.json` of the workspace names;
-                    a file to edit is put there if there is none; ignored beside `fusion_off`
+    fusion_off      no fusion, as far as passes can be switched off
+    fusion_switch   switches fusion passes as `fusion/fusion_switch.json` of the workspace says;
+                    without one, a file to edit is put there; ignored beside `fusion_off`
     prof            profiles
 Without an action (None) the environment decides: PRECISION_TOOL_OVERFLOW=True stands for
 `overflow`, PRECISION_TOOL_DUMP=True for `dump`.
@@ -28,7 +28,7 @@ from collections import OrderedDict
 import numpy as np
 from tensorflow.python import debug as tfdbg
 
-from precision_tool.workspace import DATA_ROOT, Workspace
+from precision_tool.workspace import DATA_ROOT, VARIABLE_ON, VARIABLES, Workspace
 from pylib import UserError, write_text
 from tflib import npu, tf, utils
 
@@ -37,7 +37,6 @@ SEED = 2022
 
 _SHIPPED = os.path.dirname(os.path.abspath(__file__))
 _FUSION_SWITCH = 'fusion_switch.json'
-_VARIABLES = (('overflow', 'PRECISION_TOOL_OVERFLOW'), ('dump', 'PRECISION_TOOL_DUMP'))
 _DUMP_KEYS = ('enable_dump', 'enable_dump_debug', 'dump_mode', 'dump_debug_mode', 'dump_step',
               'dump_path')
 # Where global_options() of npu_device has them, and under which name.
@@ -159,7 +158,8 @@ def seed_everything(seed=SEED):
 def _actions(action):
     """The set of words in `action`."""
     if action is None:
-        return {name for name, variable in _VARIABLES if os.environ.get(variable) == 'True'}
+        return {name for name, variable in VARIABLES.items()
+                if os.environ.get(variable) == VARIABLE_ON}
     words = {word.strip() for word in action.split('|')}
     unknown = sorted(words - set(ACTIONS))
     if unknown:
@@ -178,7 +178,7 @@ def _options(action, root):
         options.update(enable_dump=True, dump_mode='all', dump_step='0',
                        dump_path=workspace.npu_dump())
     if options:
-        options.update(op_debug_level=4, debug_dir=workspace.npu_debug(0))
+        options.update(op_debug_level=4, debug_dir=workspace.npu_debug())
     if 'fusion_off' in actions:
         options['fusion_switch_file'] = os.path.join(_SHIPPED, 'fusion_off.json')
     elif 'fusion_switch' in actions:

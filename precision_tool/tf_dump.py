@@ -11,36 +11,40 @@ What was fed has the name of the tensor it was fed to.
 
 import os
 import re
-from collections import OrderedDict, namedtuple
+from collections import OrderedDict
+from typing import NamedTuple
 
 import numpy as np
 from google.protobuf.message import DecodeError
 from tensorflow.python.debug.lib import debug_data
 
-from precision_tool import file_names
-from pylib import UserError, atomic_path, warn
+from precision_tool.file_names import TF_GRAPH, golden_name, parse_golden_name, plain
+from pylib import UNFINISHED, UserError, atomic_path, warn
 from tflib import tf
 
-GRAPH = 'graph.pb'
 PROTO_BYTES = (1 << 31) - 1  # what one protocol buffer may have
 
 # What comes of damaged protocol buffers in TensorFlow's hands.
 DAMAGE = (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError, DecodeError,
           tf.errors.OpError)
 
-Count = namedtuple('Count', 'written skipped')
-Count.__doc__ = """Numbers of tensors of a run.
-
-written: .npy files; skipped: those that have no numbers (not initialized, text, resources), are
-damaged, or have too long a name. Of the last two kinds each got a warning.
-"""
-
 # What the runtime adds between the nodes of a graph.
 _PLUMBING = ('_Arg', '_Retval', '_Send', '_Recv', '_HostSend', '_HostRecv')
 
 _RUN = re.compile(r'run_([0-9]{1,20})_([0-9]{1,10})')
 _FED = re.compile(r'_arg_(.+)_([0-9]{1,9})_[0-9]+')
-_NAME_BYTES = 255 - len('.writing-12345678-')  # of a file, less what `atomic_path` adds
+_NAME_BYTES = 255 - len(f'{UNFINISHED}12345678-')  # of a file, less what `atomic_path` adds
+
+
+class Count(NamedTuple):
+    """Numbers of tensors of a run.
+
+    written: .npy files; skipped: those that have no numbers (not initialized, text, resources),
+    are damaged, or have too long a name. Of the last two kinds each got a warning.
+    """
+
+    written: int
+    skipped: int
 
 
 def newest_run(tf_debug_folder):
@@ -70,14 +74,11 @@ def _folders(path):
                         'first') from None
 
 
-def convert(run_folder, output_folder, progress=None):
+def convert(run_folder, output_folder):
     """Write the tensors and the graph of one debugged run, one tensor in memory at a time.
 
     Tensors of an earlier conversion are removed from `output_folder`: those of two runs must not
     be mistaken for one.
-
-    Args:
-        progress: None, or a function called with (tensors done, tensors in all).
 
     Returns:
         A `Count`.
@@ -89,18 +90,13 @@ def convert(run_folder, output_folder, progress=None):
     dump = _open(run_folder)
     graph, data = _graph(dump, run_folder), _named(dump, run_folder)
     _empty(output_folder)
-    with atomic_path(os.path.join(output_folder, GRAPH)) as path, open(path, 'wb') as stream:
+    with atomic_path(os.path.join(output_folder, TF_GRAPH)) as path, open(path, 'wb') as stream:
         stream.write(graph.SerializeToString())
-    written = set()
-    for number, (name, datum) in enumerate(data, 1):
-        if _write(datum, os.path.join(output_folder, name)):
-            written.add(name)
-        if progress:
-            progress(number, len(data))
+    written = {name for name, datum in data if _write(datum, os.path.join(output_folder, name))}
     if not written:
         raise UserError(f'{run_folder}: none of its {len(data)} tensors is readable; run the '
                         'session again')
-    return Count(len(written), len(data) - len(written))
+    return Count(written=len(written), skipped=len(data) - len(written))
 
 
 def _named(dump, run_folder):
@@ -110,13 +106,13 @@ def _named(dump, run_folder):
         raise UserError(f'{run_folder}: no tensors; the run failed or fetched nothing, take '
                         'another one')
     sources = [_source(datum.node_name, datum.output_slot) for datum in data]
-    # An operation with another output in use computes the fed one in vain.
+    # Of an operation with other outputs in use, a fed one is computed all the same.
     fed = {source for source, datum in zip(sources, data) if source[0] != datum.node_name}
     names, owners = [], {}
     for (op_name, index), datum in zip(sources, data):
         if (op_name, index) not in fed or op_name != datum.node_name:
-            names.append((file_names.golden_name(op_name, index, datum.timestamp), datum))
-            owners.setdefault(file_names.plain(op_name), set()).add(op_name)
+            names.append((golden_name(op_name, index, datum.timestamp), datum))
+            owners.setdefault(plain(op_name), set()).add(op_name)
     for name, several in sorted(owners.items()):
         if len(several) > 1:
             warn(f'{run_folder}: {" and ".join(sorted(several))} share the file name {name}')
@@ -127,7 +123,7 @@ def _open(run_folder):
     if not os.path.isdir(run_folder):
         raise UserError(f'{run_folder}: no such folder; expected a run of TensorFlow\'s debugger')
     try:
-        # Its validation keeps all runs from being read in which two clocks differ.
+        # Its validation refuses runs in which the clocks of two devices differ.
         return debug_data.DebugDumpDir(run_folder, validate=False)
     except DAMAGE + (OSError,) as error:
         raise UserError(f'{run_folder}: not a whole run of TensorFlow\'s debugger '
@@ -146,8 +142,8 @@ def _empty(folder):
     if not os.path.isdir(folder):
         return
     names = [name for name in os.listdir(folder) if name.endswith('.npy')]
-    foreign = [name for name in names if not file_names.parse_golden_name(name)]
-    if names and (foreign or not os.path.isfile(os.path.join(folder, GRAPH))):
+    foreign = [name for name in names if not parse_golden_name(name)]
+    if names and (foreign or not os.path.isfile(os.path.join(folder, TF_GRAPH))):
         raise UserError(f'{folder}: has tensors of other origin ({(foreign or names)[0]}); take '
                         'another folder or remove them')
     for name in names:
@@ -214,13 +210,14 @@ def _read(path):
 def graph_edges(output_folder):
     """Return {operation: [(producer, output index), ...]} of a converted run, in order of inputs.
 
-    Names are those of TensorFlow, as in 'Genc/Conv/Conv2D'. Control inputs are left out; feeds are
-    the tensors they were fed to; what crosses devices comes from where it was computed.
+    Names are those of TensorFlow, as in 'Genc/Conv/Conv2D'. Control inputs are left out. A feed has
+    the name of the tensor it was fed to; the producer of what crosses devices is the operation
+    that computed it.
 
     Raises:
         UserError: no graph.pb in `output_folder`, or a damaged one.
     """
-    path = os.path.join(output_folder, GRAPH)
+    path = os.path.join(output_folder, TF_GRAPH)
     try:
         with open(path, 'rb') as stream:
             graph = tf.GraphDef.FromString(stream.read(PROTO_BYTES))

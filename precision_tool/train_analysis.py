@@ -14,7 +14,7 @@ from tensorflow.python.client import session as client_session
 from tensorflow.python.util import nest
 
 from precision_tool import tf_config, tf_dump
-from precision_tool.dump_tree import load_npy
+from precision_tool.reading import load_npy
 from precision_tool.workspace import DATA_ROOT, Workspace
 from pylib import RunFailed, UserError, atomic_path, warn
 from tflib import npu, tf
@@ -33,11 +33,11 @@ def input_name(tensor_name):
 class PrecisionTfSession(tf.Session):
     """A tf.Session that saves each run: what was fed to it, and the variables after it.
 
-    They go to `tf/checkpoints` of the workspace in `root`, each run over those of the one before.
-    Variables are saved from when all of them are initialized; this takes time in every run.
+    They go to `tf/checkpoints` of the workspace in `root` and replace those of the run before.
+    Variables are saved once all of them are initialized. Saving takes time in every run.
 
     Raises:
-        UserError: the graph was finalized before the first run, which adds operations that save.
+        UserError: the graph was finalized before the first run, which adds operations to save.
         RunFailed: the disk refuses.
     """
 
@@ -125,7 +125,7 @@ def _save_input(workspace, tensor, value):
         np.save(temporary, value, allow_pickle=False)
 
 
-def train(workspace, device, action='dump', session_factory=tf.Session):
+def train(workspace, device, action='dump'):
     """Do the saved training step again: the operations of the collection TRAIN_OP, run once.
 
     Dropout rates become 0 and random operations get a seed. Inputs that were not saved are random,
@@ -135,7 +135,6 @@ def train(workspace, device, action='dump', session_factory=tf.Session):
         workspace: a `Workspace` with `tf/checkpoints`, see `PrecisionTfSession`.
         device: 'cpu': under TensorFlow's debugger, its tensors go to `tf/dump`; 'npu': with
             `tf_config.session_dump_config(action)`; 'all': one after the other.
-        session_factory: function of (graph, config) that opens the session.
 
     Returns:
         The `tf_dump.Count` of the golden tensors; None without the CPU.
@@ -145,7 +144,7 @@ def train(workspace, device, action='dump', session_factory=tf.Session):
         RunFailed: the step itself fails.
     """
     if device == 'all':
-        counts = [train(workspace, each, action, session_factory) for each in DEVICES]
+        counts = [train(workspace, each, action) for each in DEVICES]
         return counts[DEVICES.index('cpu')]
     if device not in DEVICES:
         raise UserError(f'device {device!r}: unknown; choose from {", ".join(DEVICES)}, all')
@@ -159,7 +158,7 @@ def train(workspace, device, action='dump', session_factory=tf.Session):
                             'put the training operations there with tf.add_to_collection')
         feeds = _feeds(workspace, operations)
         config = _session_config(workspace, device, action)
-        with session_factory(graph=graph, config=config) as session:
+        with tf.Session(graph=graph, config=config) as session:
             _restore(session, saver, meta)
             runner = (tf_config.sess_dump(session, workspace.root) if device == 'cpu'
                       else session)
@@ -270,7 +269,7 @@ def _load(path, tensor):
 
 
 def _random_value(random, tensor):
-    """Values in [0,1), or 0 and 1, of a tensor's type and shape; what is unknown of it is 1."""
+    """Random values for a tensor: floats in [0,1), integers 0 or 1; unknown dimensions are 1."""
     dtype = tensor.dtype.base_dtype
     shape = [1 if size is None else size for size in tensor.shape.as_list()
              ] if tensor.shape.rank is not None else []

@@ -1,4 +1,6 @@
-"""Where the files of a diagnosis lie: one folder, below the working directory by default.
+"""What the commands and the dumping scripts agree on: environment variables, and where files lie.
+
+All of a diagnosis is in one folder, below the working directory by default:
 
     precision_data/
         npu/debug_0/{dump,graph,prof}   an NPU run: dumped tensors, compiled graphs, profiles
@@ -7,7 +9,7 @@
         fusion                          fusion switch files to edit
         tf/tf_debug                     raw dumps of TensorFlow's debugger
         tf/dump                         golden tensors made from them
-        tf/{graph,checkpoints}          TensorFlow's graph; a saved training step
+        tf/checkpoints                  a saved training step
         tf/checkpoints/input            what was fed to that step
         pt/{npu,gpu}                    dumps of PyTorch
         temp/...                        what can be made again
@@ -17,9 +19,11 @@ Nothing here creates a folder: whoever writes a file does.
 
 import os
 
-from pylib import UserError
-
 DATA_ROOT = 'precision_data'
+# Action of `tf_config` -> the variable that asks for it where the script does not; that of an
+# overflow goes first.
+VARIABLES = {'overflow': 'PRECISION_TOOL_OVERFLOW', 'dump': 'PRECISION_TOOL_DUMP'}
+VARIABLE_ON = 'True'
 
 
 class Workspace:
@@ -32,19 +36,12 @@ class Workspace:
     def __init__(self, root=DATA_ROOT):
         self.root = os.fspath(root)
 
-    def __repr__(self):
-        return f'{type(self).__name__}({self.root!r})'
-
     def _path(self, *parts):
         return os.path.join(self.root, *parts)
 
-    def npu_debug(self, debug_id):
-        """Folder of the NPU run number `debug_id`: a natural number, or text of one.
-
-        Raises:
-            UserError: it is none.
-        """
-        return self._path('npu', f'debug_{_natural(debug_id)}')
+    def npu_debug(self, debug_id=0):
+        """Folder of the NPU run number `debug_id`."""
+        return self._path('npu', f'debug_{debug_id}')
 
     def npu_dump(self, debug_id=0):
         """Dumped tensors of an NPU run."""
@@ -75,10 +72,6 @@ class Workspace:
         return self._path('tf', 'dump')
 
     @property
-    def tf_graph(self):
-        return self._path('tf', 'graph')
-
-    @property
     def checkpoints(self):
         return self._path('tf', 'checkpoints')
 
@@ -92,44 +85,21 @@ class Workspace:
         return os.path.join(self.checkpoints, 'input')
 
     @property
-    def pt_npu(self):
-        return self._path('pt', 'npu')
-
-    @property
-    def pt_gpu(self):
-        return self._path('pt', 'gpu')
-
-    @property
-    def temp(self):
-        return self._path('temp')
+    def pt(self):
+        return self._path('pt')
 
     @property
     def op_graph(self):
         return self._path('temp', 'op_graph')
-
-    def dump_decode(self, debug_id=0):
-        """Tensors decoded from the dump files of an NPU run."""
-        return self._path('temp', 'decode', 'dump_decode', str(_natural(debug_id)))
-
-    @property
-    def overflow_decode(self):
-        return self._path('temp', 'decode', 'overflow_decode')
 
     @property
     def dump_convert(self):
         return self._path('temp', 'decode', 'dump_convert')
 
     @property
-    def pt_decode(self):
-        return self._path('temp', 'decode', 'pt')
-
-    @property
     def vector_compare(self):
+        """Folder of the comparisons, each in a folder named by its time."""
         return self._path('temp', 'vector_compare')
-
-    def vector_compare_folder(self, now):
-        """Folder of the comparison made at `now`, a datetime."""
-        return os.path.join(self.vector_compare, now.strftime('%Y%m%d%H%M%S'))
 
     def debug_ids(self):
         """Numbers of the NPU runs that have a folder, ascending."""
@@ -140,13 +110,3 @@ class Workspace:
         digits = [name[len('debug_'):] for name in names if name.startswith('debug_')]
         return sorted(int(each) for each in digits
                       if each.isdecimal() and each.isascii() and str(int(each)) == each)
-
-
-def _natural(debug_id):
-    try:
-        number = int(debug_id)
-    except (TypeError, ValueError):
-        number = -1
-    if number < 0:
-        raise UserError(f'debug id {debug_id!r}: expected 0, 1, ...')
-    return number

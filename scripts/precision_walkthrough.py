@@ -18,12 +18,16 @@ import numpy as np
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 
-from precision_tool import layouts  # noqa: E402
 from precision_tool.commands import GOLDEN_ENVIRONMENT  # noqa: E402
-from precision_tool.dump_file import NewTensor, write_dump  # noqa: E402
-from precision_tool.file_names import dump_name  # noqa: E402
+from precision_tool.file_names import OVERFLOW_TYPE  # noqa: E402
 from precision_tool.workspace import DATA_ROOT, Workspace  # noqa: E402
 from pylib import ArgumentParser, UserError, run_command, write_text  # noqa: E402
+from scripts.ascend.dump_writer import (  # noqa: E402
+    NewTensor,
+    dump_name,
+    from_plain,
+    write_dump,
+)
 
 # A gate of a selective transfer unit whose kernel computes tanh instead of the sigmoid.
 BROKEN, WRONG_TYPE = 'Gstu/Conv_4/Sigmoid', 'Tanh'
@@ -115,7 +119,7 @@ def npu_tensor(array, data_type, original_op=None):
     if array.ndim != 4:
         return NewTensor(array, data_type=data_type, format='ND', original_op=original_op,
                          original_shape=array.shape)
-    return NewTensor(layouts.from_plain(array, 'NC1HWC0', 'NHWC'), data_type=data_type,
+    return NewTensor(from_plain(array, 'NC1HWC0', 'NHWC'), data_type=data_type,
                      format='NC1HWC0', original_op=original_op, original_shape=array.shape,
                      original_format='NHWC' if original_op else None)
 
@@ -159,7 +163,7 @@ def write_overflow(workspace, values, name, task, data_type):
     # (0x20: a floating-point operation overflowed).
     record = struct.pack('<6I', 0x5a5a5a5a, 0, 1, 0, 0, 88) + struct.pack(
         '<11Q', 1, 0, task, 0, 0, 0, 0x108000, 0x10c000, 0, 0, 0x20)
-    opdebug = dump_name('Opdebug', 'Node_OpDebug', task, 0, START + task + 1)
+    opdebug = dump_name(OVERFLOW_TYPE, 'Node_OpDebug', task, 0, START + task + 1)
     write_dump(os.path.join(folder, opdebug), 'Node_OpDebug', [],
                [NewTensor(np.frombuffer(record, np.uint8))], time=START + task + 1)
     result = values[name].copy()

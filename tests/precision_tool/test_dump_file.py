@@ -11,9 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from precision_tool import dump_file, dump_proto, layouts
-from precision_tool.dump_file import NewTensor, open_dump, write_dump
+from precision_tool import dump_file, layouts
+from precision_tool.dump_file import open_dump
 from pylib import UserError
+from scripts.ascend.dump_writer import NewTensor, from_plain, write_dump
 
 # The folder of a test is shared by its examples, which write the same file again.
 quick = settings(max_examples=40, deadline=None,
@@ -41,16 +42,13 @@ def tensors(draw):
 @quick
 @given(st.lists(tensors(), max_size=3), st.lists(tensors(), max_size=3),
        st.lists(st.binary(max_size=9), max_size=2), st.text(), st.integers(0, 2 ** 64 - 1),
-       st.dictionaries(st.text(), st.text(), max_size=3), st.booleans())
-def test_round_trip(tmp_path, inputs, outputs, blocks, op_name, time, attributes, bare):
+       st.booleans())
+def test_round_trip(tmp_path, inputs, outputs, blocks, op_name, time, bare):
     path = str(tmp_path / 'dump')
-    write_dump(path, op_name, inputs, outputs, blocks, blocks[::-1], time, attributes, bare)
+    write_dump(path, op_name, inputs, outputs, blocks, blocks[::-1], time, bare)
     dump = open_dump(path)
-    assert (dump.path, dump.op_name, dump.time, dump.attributes) == (path, op_name, time,
-                                                                    attributes)
-    assert dump_file.read_op_name(path) == op_name
-    assert [block.read().tobytes() for block in dump.buffers] == blocks
-    assert [block.read().tobytes() for block in dump.spaces] == blocks[::-1]
+    assert dump.op_name == dump_file.read_op_name(path) == op_name
+    assert dump.tensors == dump.inputs + dump.outputs
     for kind, found, written in (('input', dump.inputs, inputs),
                                  ('output', dump.outputs, outputs)):
         assert len(found) == len(written)
@@ -76,12 +74,12 @@ def test_layouts_round_trip(tmp_path, format, data_type, bare, data):
     shape = [data.draw(st.integers(1, 40 if axis in 'CN' else 3)) for axis in axes]
     array = np.random.RandomState(0).randint(0, 2, shape).astype(
         'float32' if data_type == 'bfloat16' else data_type)
-    tensor = NewTensor(layouts.from_plain(array, format), data_type, format, ('conv', 0), shape,
+    tensor = NewTensor(from_plain(array, format), data_type, format, ('conv', 0), shape,
                        axes if len(axes) > 2 else 'ND')
     path = str(tmp_path / 'dump')
     write_dump(path, 'conv', [tensor], [tensor], bare=bare)
     dump = open_dump(path)
-    for found in dump.inputs + dump.outputs:
+    for found in dump.tensors:
         assert found.original_shape == tuple(shape)
         # Nothing tells inputs of NCHW with equal sizes from those of NHWC.
         if found.kind == 'output' or format.startswith(('NC1', 'NDC1', 'FRACTAL')):
@@ -105,7 +103,7 @@ def test_strings_and_unknown_types(tmp_path):
     dump = open_dump(path)
     assert dump.inputs[0].read().tobytes() == dump.inputs[0].to_numpy().tobytes() == b'hello'
     assert dump.outputs[0].read().dtype == np.int8
-    header = dump_proto.DumpData()
+    header = dump_file.DumpData()
     header.output.add(data_type=99, size=3).shape.dim.append(5)
     write_raw(path, header.SerializeToString(), b'abc')
     tensor = open_dump(path).outputs[0]
@@ -124,7 +122,7 @@ def write_raw(path, header, values):
 
 
 def test_missing_input_and_scalar(tmp_path):
-    header = dump_proto.DumpData()
+    header = dump_file.DumpData()
     header.input.add(data_type=1)
     header.input.add(data_type=1, size=4)
     write_raw(str(tmp_path / 'dump'), header.SerializeToString(), struct.pack('<f', 2.5))
@@ -133,8 +131,22 @@ def test_missing_input_and_scalar(tmp_path):
     assert scalar.shape == () and scalar.read() == scalar.to_numpy() == 2.5
 
 
+def test_upper_bytes_of_a_format_are_no_part_of_it(tmp_path):
+    """Newer releases keep the group count in bits 8 to 23, and C0 in bits 24 to 27."""
+    path = str(tmp_path / 'dump')
+    header = dump_file.DumpData()
+    for format in (3 | 2 << 8, 29 | 5 << 24, 0 | 1 << 8 | 4 << 24, 40, 99 | 1 << 8, -1):
+        output = header.output.add(data_type=1, format=format)
+        output.original_op.format = format
+    write_raw(path, header.SerializeToString(), b'')
+    expected = ['NC1HWC0', 'FRACTAL_NZ', 'NCHW', 'RESERVED', 'format 99', 'format -1']
+    outputs = open_dump(path).outputs
+    assert [tensor.format for tensor in outputs] == expected
+    assert [tensor.original_format for tensor in outputs] == expected
+
+
 def test_text_that_is_not_utf8(tmp_path, capfd):
-    header = dump_proto.DumpData(op_name=b'a\xff/b')
+    header = dump_file.DumpData(op_name=b'a\xff/b')
     write_raw(str(tmp_path / 'dump'), header.SerializeToString(), b'')
     assert open_dump(str(tmp_path / 'dump')).op_name == 'a\ufffd/b'
     assert dump_file.read_op_name(str(tmp_path / 'dump')) == 'a\ufffd/b'
@@ -144,7 +156,7 @@ def test_text_that_is_not_utf8(tmp_path, capfd):
 def test_only_the_tensor_asked_for_is_loaded(tmp_path):
     path = str(tmp_path / 'dump')
     size = 64 << 20
-    header = dump_proto.DumpData(op_name=b'big')
+    header = dump_file.DumpData(op_name=b'big')
     for _ in range(2):
         header.output.add(data_type=4, format=2, size=size).shape.dim.append(size)
     write_raw(path, header.SerializeToString(), b'')
@@ -171,10 +183,10 @@ def test_bare_file_is_not_loaded_either(tmp_path):
 def valid(request, tmp_path_factory):
     """The bytes of a valid file of either generation."""
     path = str(tmp_path_factory.mktemp('valid') / 'dump')
-    image = NewTensor(layouts.from_plain(np.ones((1, 2, 3, 5), np.float16), 'NC1HWC0'), 'float16',
+    image = NewTensor(from_plain(np.ones((1, 2, 3, 5), np.float16), 'NC1HWC0'), 'float16',
                       'NC1HWC0', ('conv', 0), (1, 2, 3, 5), 'NHWC')
     write_dump(path, 'a/conv', [image, np.arange(4)], [image, np.ones((), np.bool_)], [b'12'],
-               [b'345'], 7, {'key': 'value'}, request.param)
+               [b'345'], 7, request.param)
     with open(path, 'rb') as stream:
         return stream.read()
 
@@ -187,7 +199,7 @@ def read_all(path):
         assert '\n' not in str(error) and path in str(error)
         return None
     assert dump_file.read_op_name(path) == dump.op_name
-    for tensor in dump.inputs + dump.outputs + dump.buffers + dump.spaces:
+    for tensor in dump.tensors:
         for read in (tensor.read, tensor.to_numpy):
             try:
                 assert isinstance(read(), np.ndarray)
@@ -231,7 +243,7 @@ def test_garbage(tmp_path, content, framed):
 
 
 def hostile(**fields):
-    header = dump_proto.DumpData()
+    header = dump_file.DumpData()
     shape = fields.pop('shape', ())
     output = header.output.add(**fields)
     output.shape.dim.extend(shape)
@@ -240,7 +252,7 @@ def hostile(**fields):
 
 @pytest.mark.parametrize('content', [
     struct.pack('<Q', 2 ** 63), struct.pack('<Q', 2 ** 64 - 1) + b'x' * 100,
-    bytes(8), bytes(64), b'',
+    bytes(8), bytes(64), b'', b'\x70\x00',                            # an unknown field
     struct.pack('<Q', 5) + b'\x1a\xff\xff\xff\x0f', b'\x1a\xff\xff\xff\xff\xff\xff\xff\xff\x7f',
     struct.pack('<Q', 12) + b'\x0b' * 12, b'\x80' * 40,           # groups, an endless integer
 ])
@@ -270,13 +282,13 @@ def test_hostile_shapes(tmp_path, header):
 @pytest.mark.parametrize('piece', [b'\x1a\x00', b'\x1a\x02\x52\x00', b'\x3a\x00', b'\x0a\x00'])
 def test_hostile_counts(tmp_path, piece):
     """Headers of millions of empty messages, which take far more memory than file."""
-    write_raw(str(tmp_path / 'dump'), piece * (dump_proto.MAX_FIELDS + 1), b'')
+    write_raw(str(tmp_path / 'dump'), piece * (dump_file.MAX_FIELDS + 1), b'')
     with pytest.raises(UserError, match='not an NPU dump file'):
         open_dump(str(tmp_path / 'dump'))
 
 
 def test_huge_header_is_not_read(tmp_path):
-    size = dump_proto.MAX_HEADER + 1
+    size = dump_file.MAX_HEADER + 1
     with open(str(tmp_path / 'dump'), 'wb') as stream:
         stream.write(struct.pack('<Q', size))
         stream.truncate(8 + size)

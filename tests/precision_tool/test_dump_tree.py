@@ -2,22 +2,16 @@
 
 import os
 import pickle
-import struct
 import time
-import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 from precision_tool import dump_file
-from precision_tool.dump_tree import GoldenDump, NpuDump, load_npy
+from precision_tool.dump_tree import GoldenDump, NpuDump
 from pylib import UserError
+from scripts.ascend.dump_writer import write_dump
 
-quick = settings(max_examples=40, deadline=None,
-                 suppress_health_check=[HealthCheck.function_scoped_fixture])
 TIME = 1619492699305998
 RUN = '20210427030459'
 
@@ -25,7 +19,7 @@ RUN = '20210427030459'
 def dump(folder, name, op_name='', value=0.):
     os.makedirs(str(folder), exist_ok=True)
     path = os.path.join(str(folder), name)
-    dump_file.write_dump(path, op_name, outputs=[np.full(3, value, np.float32)])
+    write_dump(path, op_name, outputs=[np.full(3, value, np.float32)])
     return path
 
 
@@ -62,8 +56,7 @@ def test_levels(tree, level):
     npu = NpuDump(str(tree / level))
     assert names(npu) == EXPECTED
     assert [operator.step for operator in npu.operators] == [2, 10, 10, 10, 0]
-    assert npu.steps == [0, 2, 10]
-    assert [os.path.basename(path)[-4:] for path in npu.overflow_files] == ['6006', '6007']
+    assert [operator.timestamp for operator in npu.records] == [TIME + 8, TIME + 9]
 
 
 @pytest.mark.parametrize('level, expected', [
@@ -75,12 +68,12 @@ def test_lower_levels(tree, level, expected, monkeypatch):
     assert names(NpuDump('.')) == expected
 
 
-def test_steps(tree):
-    npu = NpuDump(str(tree), step=2)
-    assert names(npu) == ['conv_Conv2D', 'dense_MatMul', 'only_early']
-    assert dump_file.open_dump(npu.operators[0].path).outputs[0].read()[0] == 2
-    with pytest.raises(UserError, match='no dump index 3; it has 0 2 10'):
-        NpuDump(str(tree), step=3)
+def test_of_several_steps_the_newest_counts(tree):
+    npu = NpuDump(str(tree))
+    assert dump_file.open_dump(npu.operators[1].path).outputs[0].read()[0] == 10
+    assert names(npu)[1:3] == ['conv_Conv2D', 'dense_MatMul'] and len(npu.dumps) == 7
+    assert names(NpuDump(str(tree / RUN / '0/ge_default/11/2'))) == [
+        'conv_Conv2D', 'dense_MatMul', 'only_early']
 
 
 def test_operator(tree):
@@ -110,9 +103,7 @@ def test_flat_folder(tmp_path):
     assert names(npu) == ['b', 'a', 'c']  # tensors go before statistics of the same operator
     assert [operator.is_stats for operator in npu.operators] == [False, False, True]
     assert npu.operators[1].timestamp == TIME + 20
-    assert npu.operators[2].name == 'c' and npu.steps == []
-    with pytest.raises(UserError, match='it has none'):
-        NpuDump(str(tmp_path), step=0)
+    assert npu.operators[2].name == 'c' and npu.operators[2].step is None
 
 
 def test_hashed_names(tmp_path):
@@ -182,77 +173,4 @@ def test_golden(tmp_path):
         np.save(str(tmp_path / f'{name}.npy'), np.float32(value))
     golden = GoldenDump(str(tmp_path))
     assert list(golden.tensors) == [('c_x', 0), ('b', 0), ('b', 1), ('a_conv', 0)]
-    assert [golden.load(key) for key in golden.tensors] == [5, 4, 3, 2]
-
-
-@quick
-@given(hnp.arrays(st.sampled_from(['f4', 'f2', 'i8', '?', 'c16', '>f4', 'S3']),
-                  hnp.array_shapes(min_dims=0, max_dims=4, min_side=0)), st.booleans())
-def test_npy_round_trip(tmp_path, array, fortran):
-    path = str(tmp_path / 'a.npy')
-    np.save(path, np.asfortranarray(array) if fortran and array.ndim else array)
-    loaded = load_npy(path)
-    assert loaded.dtype == array.dtype and loaded.shape == array.shape
-    np.testing.assert_array_equal(loaded, array)
-
-
-def load(path):
-    """Load an array, or return None after a UserError of one line."""
-    tracemalloc.start()
-    try:
-        return load_npy(path)
-    except UserError as error:
-        assert '\n' not in str(error) and path in str(error)
-        return None
-    finally:
-        assert tracemalloc.get_traced_memory()[1] < 4 << 20
-        tracemalloc.stop()
-
-
-@settings(quick, max_examples=50)
-@given(st.data())
-def test_mutated_npy(tmp_path, data):
-    path = str(tmp_path / 'a.npy')
-    np.save(path, np.ones((3, 5), np.float32))
-    content = bytearray((tmp_path / 'a.npy').read_bytes())
-    for place in data.draw(st.lists(st.integers(0, 80), max_size=3)):
-        content[place] = data.draw(st.integers(0, 255) | st.sampled_from(b"0'(,OV9"))
-    (tmp_path / 'a.npy').write_bytes(bytes(content[:data.draw(st.integers(0, len(content)))]))
-    array = load(path)
-    assert array is None or isinstance(array, np.ndarray)
-
-
-def npy(header, version=1):
-    length = struct.pack('<H' if version == 1 else '<I', len(header))
-    return b'\x93NUMPY' + bytes([version, 0]) + length + header
-
-
-@pytest.mark.parametrize('content', [
-    b'', b'\x93NUMPY', b'\x93NUMPY\x02\x00\xff\xff\xff\xff', npy(b'(' * 9000), npy(b'-' * 9000),
-    npy(b"{'descr': '<f4', 'fortran_order': False, 'shape': (4611686018427387904,)}"),
-    npy(b"{'descr': '<f4', 'fortran_order': False, 'shape': (0, 4611686018427387904, 9)}"),
-    npy(b"{'descr': '|O', 'fortran_order': False, 'shape': (1,)}") + b'12345678',
-    npy(b"{'descr': '|V99999999999', 'fortran_order': False, 'shape': (1,)}"),
-    npy(b"{'descr': '<f4', 'fortran_order': False, 'shape': (True,)}") + b'1234',
-    npy(b"{'descr': '<f4', 'fortran_order': False, 'shape': (-1, -1)}") + b'1234',
-    npy(b"{'descr': ('<f4', (2,)), 'fortran_order': False, 'shape': (1,)}") + b'12345678',
-    npy(b"{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,)}") + b'1234',
-    npy(b'[]'), npy(b"{'shape': 3}"), npy(b"'text'"), npy(b'{1, 2}', 3), npy(b'\xff\xfe', 3),
-    npy(b"{'descr': '<f4', 'fortran_order': False, 'shape': (" + b'1,' * 33 + b')}') + b'1234',
-], ids=lambda content: repr(content)[:80])
-def test_hostile_npy(tmp_path, content):
-    (tmp_path / 'a.npy').write_bytes(content)
-    assert load(str(tmp_path / 'a.npy')) is None
-
-
-def test_npy_that_is_no_file(tmp_path):
-    os.mkfifo(str(tmp_path / 'fifo'))
-    for name in '', 'fifo', 'none':
-        with pytest.raises(UserError):
-            load_npy(str(tmp_path / name))
-
-
-def test_objects_are_not_unpickled(tmp_path):
-    np.save(str(tmp_path / 'a.npy'), np.array([{}]), allow_pickle=True)
-    with pytest.raises(UserError, match='a.npy'):
-        load_npy(str(tmp_path / 'a.npy'))
+    assert [np.load(path) for path in golden.tensors.values()] == [5, 4, 3, 2]

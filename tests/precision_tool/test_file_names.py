@@ -5,8 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from precision_tool import file_names
-from precision_tool.file_names import DecodedName, DumpName, GoldenName, parse_dump_name
+from precision_tool.file_names import DumpName, GoldenName, parse_dump_name
 from pylib import UserError
+from scripts.ascend.dump_writer import dump_name
 
 quick = settings(max_examples=50, deadline=None)
 op_names = st.text(min_size=1, max_size=40)
@@ -28,6 +29,8 @@ TIME = 1619492699305998
     (f'Add.7.12.3.{TIME}', DumpName('Add', '7', 12, 3, TIME)),
     (f'Add.a.b>é.1.12.3.{TIME}', DumpName('Add', 'a.b>é.1', 12, 3, TIME)),
     ('Opdebug.Node_OpDebug.3.1.12', DumpName('Opdebug', 'Node_OpDebug', 3, 1, 12)),
+    (f'Opdebug.Node_OpDebug.3.1.{TIME}.output.0.json',
+     DumpName('Opdebug', 'Node_OpDebug', 3, 1, TIME)),
 ])
 def test_dump_names(name, expected):
     assert parse_dump_name(name) == expected
@@ -35,9 +38,9 @@ def test_dump_names(name, expected):
 
 @pytest.mark.parametrize('name', [
     '', '.', 'mapping.csv', 'Add', 'Add.a.12', f'.writing-Add.a.1.2.{TIME}', f'Add.a.{TIME}',
-    f'Add.a.1.2.{TIME}.output.0.npy', f'a.0.{TIME}.npy', f'../Add.a.1.2.{TIME}',
-    f'Add.a/b.1.2.{TIME}', f'Add.a.1.2.{TIME}.txt', 'Add.a.1.2.' + '9' * 5000,
-    'Add.a.1.2.' + '١' * 16, f'Add.a.1.2.{TIME}\n',
+    f'Add.a.1.2.{TIME}.output.0.npy', f'Add.a.1.2.{TIME}.output.0.json', f'a.0.{TIME}.npy',
+    f'../Add.a.1.2.{TIME}', f'Add.a/b.1.2.{TIME}', f'Add.a.1.2.{TIME}.txt',
+    'Add.a.1.2.' + '9' * 5000, 'Add.a.1.2.' + '١' * 16, f'Add.a.1.2.{TIME}\n',
 ], ids=lambda name: ascii(name)[:40])
 def test_other_names(name):
     assert parse_dump_name(name) is None
@@ -46,7 +49,7 @@ def test_other_names(name):
 @quick
 @given(op_types, op_names, ids, st.none() | ids, times, st.sampled_from(['', '.csv']))
 def test_dump_name_round_trip(op_type, op_name, task_id, stream_id, timestamp, end):
-    name = file_names.dump_name(op_type, op_name, task_id, stream_id, timestamp) + end
+    name = dump_name(op_type, op_name, task_id, stream_id, timestamp) + end
     assert '/' not in name
     assert parse_dump_name(name) == DumpName(op_type, file_names.plain(op_name), task_id,
                                              stream_id, timestamp)
@@ -60,24 +63,20 @@ def test_golden_name_round_trip(op_name, index, timestamp):
     assert file_names.parse_golden_name(name) == GoldenName(file_names.plain(op_name), index,
                                                             timestamp)
     assert parse_dump_name(name) is None
-    assert file_names.parse_decoded_name(name) is None
 
 
-@quick
-@given(op_names, ids, times, st.sampled_from(['input', 'output']), st.integers(0, 99),
-       st.sampled_from([None, 'NHWC', '1_2_3']))
-def test_decoded_name_round_trip(op_name, task_id, timestamp, kind, index, token):
-    for dump in file_names.dump_name('Add', op_name, task_id, 1, timestamp), '8712345':
-        name = file_names.decoded_name(dump, kind, index, token)
-        assert file_names.parse_decoded_name(name) == DecodedName(dump, kind, index, token)
-        assert parse_dump_name(name) is None
-        assert file_names.parse_golden_name(name) is None
+def test_decoded_tensors_are_no_dumps():
+    for dump in (f'Add.a_b.12.3.{TIME}', '8712345'):
+        for token in (None, 'FRACTAL_Z'):
+            name = file_names.decoded_name(dump, 'output', 1, token)
+            assert name == f'{dump}.output.1' + ('.FRACTAL_Z' if token else '') + '.npy'
+            assert parse_dump_name(name) is None and file_names.parse_golden_name(name) is None
 
 
 def test_plain_names_match_on_both_sides():
     assert file_names.plain('Genc/Conv.1/Conv2D:0') == 'Genc_Conv_1_Conv2D_0'
     assert file_names.golden_name('Genc/Conv/Conv2D', 0, TIME) == f'Genc_Conv_Conv2D.0.{TIME}.npy'
-    assert file_names.dump_name('../A', '../../etc/x', 1, 2, 3) == '___A.______etc_x.1.2.3'
+    assert dump_name('../A', '../../etc/x', 1, 2, 3) == '___A.______etc_x.1.2.3'
 
 
 def test_mapping(tmp_path):

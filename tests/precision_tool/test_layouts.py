@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from precision_tool.layouts import from_plain, to_plain
+from precision_tool.layouts import to_plain
 from pylib import UserError
+from scripts.ascend.dump_writer import from_plain
 
 quick = settings(max_examples=40, deadline=None)
 TYPES = st.sampled_from([np.float32, np.float16, np.int8, np.uint8, np.int64, np.bool_])

@@ -9,8 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from precision_tool.dump_file import write_dump
-from precision_tool.file_names import dump_name
 from precision_tool.overflow import (
     NO_ERROR,
     UNDOCUMENTED,
@@ -22,6 +20,7 @@ from precision_tool.overflow import (
     read_record,
 )
 from pylib import UserError
+from scripts.ascend.dump_writer import dump_name, write_dump
 
 TIME = 1619492699305998
 UNKNOWN = (1 << 64) - 1
@@ -99,7 +98,7 @@ def test_words_of_the_ai_core(status, words):
     (0x9, 'overflowed'), (0xa, 'underflowed'), (0xb, 'the source is NaN'),
     (0xc, 'the destination is NaN'), (0xd, 'source and destination are NaN'),
     (0x0, NO_ERROR), (0xe, 'unknown code 0xe'), (0x99, 'unknown code 0x99')])
-def test_defect_3_all_dha_codes_are_decoded(code, word):
+def test_words_of_the_dha_unit(code, word):
     for noise in (0, 0xff, 0xff << 16, 1 << 63):
         meaning, = explain_dha(code << 8 | noise)
         assert meaning.endswith(word)
@@ -118,13 +117,14 @@ def test_words_of_the_l2_cache(code, word):
 def test_old_records_from_all_kinds_of_file(tmp_path):
     statuses = {'ai_core': 0x20, 'dha': 0xa00, 'l2': 0x30000}
     data = old_bytes(**statuses)
-    records = read_record(data)
-    assert [(each.block, each.model_id, each.status) for each in records] == [
+    records = read_record(written(tmp_path, data))
+    assert [(each.block, each.details['model_id'], each.status) for each in records] == [
         ('AI Core', 3, 0x20), ('DHA Atomic Add', 1, 0xa00), ('L2 Atomic Add', 2, 0x30000)]
     core = records[0]
-    assert (core.stream_id, core.task_id, core.task_type) == (3, 12, 5)
-    assert dict(core.details) == {'pc_start': 0x1000, 'para_base': 0x2000, 'kernel_code': 0xabc,
-                                  'block_idx': 7}
+    assert (core.stream_id, core.task_id) == (3, 12)
+    assert list(core.details.items()) == [
+        ('model_id', 3), ('task_type', 5), ('pc_start', 0x1000), ('para_base', 0x2000),
+        ('kernel_code', 0xabc), ('block_idx', 7)]
     assert [each.words for each in records] == [
         ['floating-point operation overflowed'], ['addition in memory underflowed'],
         ['addition in memory: the source is NaN']]
@@ -132,46 +132,47 @@ def test_old_records_from_all_kinds_of_file(tmp_path):
     for bare in (False, True):
         write_dump(dump, 'Node_OpDebug', outputs=[np.frombuffer(data, np.uint8)], bare=bare)
         assert read_record(dump) == records
-    assert read_record(written(tmp_path, data)) == records
     assert read_record(written(tmp_path, old_json(**statuses))) == records
 
 
 @pytest.mark.parametrize('block', list(NEW))
 def test_new_records_from_all_kinds_of_file(tmp_path, block):
     data = new_bytes(block, [0x100])
-    record, = read_record(data)
-    assert record[:5] == (block, 9, 3, 12, 0) and record.status == 0x100
-    assert list(record.details.items()) == [
-        (name, number) for number, name in enumerate(NEW[block][1][4:], 1)]
+    record, = read_record(written(tmp_path, data))
+    assert (record.block, record.stream_id, record.task_id, record.status) == (block, 3, 12, 0x100)
+    assert list(record.details.items()) == [('model_id', 9)] + [
+        (name, number) for number, name in enumerate(NEW[block][1][3:])]
     assert record.words == ([UNDOCUMENTED] if block in ('AICPU', 'SDMA') else
                             ['conversion of float32 or int32 to float16 overflowed'])
     padded = data + bytes(2048 - len(data))
     dump = str(tmp_path / 'dump')
     write_dump(dump, 'Node_OpDebug', outputs=[np.frombuffer(padded, np.uint8)])
-    for path in (dump, written(tmp_path, padded, 'padded'), written(tmp_path, data, 'bare'),
+    for path in (dump, written(tmp_path, padded, 'padded'),
                  written(tmp_path, new_json(block, [0x100]), 'json')):
         assert read_record(path) == [record]
 
 
 def test_version_1_has_four_statuses(tmp_path):
     for block in ('AIC', 'AIV'):
-        record, = read_record(new_bytes(block, [1, 2, 3, 4], version=1))
+        record, = read_record(written(tmp_path, new_bytes(block, [1, 2, 3, 4], version=1)))
         assert record.status == (1, 2, 3, 4) and record.words == [UNDOCUMENTED]
         assert read_record(written(tmp_path, new_json(block, [1, 2, 3, 4], 1))) == [record]
-    record, = read_record(new_bytes('SDMA', [5], version=1))
+    record, = read_record(written(tmp_path, new_bytes('SDMA', [5], version=1)))
     assert record.status == 5
 
 
 def test_only_what_is_reported_counts(tmp_path):
-    assert read_record(old_bytes()) == read_record(written(tmp_path, old_json())) == []
-    assert [each.block for each in read_record(old_bytes(l2=1 << 16))] == ['L2 Atomic Add']
-    assert read_record(new_bytes('AIC', [1], valid=0)) == []
-    assert read_record(written(tmp_path, new_json('AIC', [1], valid=0))) == []
+    for nothing in (old_bytes(), old_json(), new_bytes('AIC', [1], valid=0),
+                    new_json('AIC', [1], valid=0)):
+        assert read_record(written(tmp_path, nothing)) == []
+    record, = read_record(written(tmp_path, old_bytes(l2=1 << 16)))
+    assert record.block == 'L2 Atomic Add'
 
 
 def test_unknown_ids_are_minus_one(tmp_path):
     for unknown in (UNKNOWN, (1 << 32) - 1):
-        record, = read_record(new_bytes('AIC', [8], task=unknown, stream=unknown))
+        record, = read_record(written(
+            tmp_path, new_bytes('AIC', [8], task=unknown, stream=unknown)))
         assert (record.stream_id, record.task_id) == (-1, -1)
     text = old_json(ai_core=8).replace('"task_id": 12', '"task_id": -1')
     assert read_record(written(tmp_path, text))[0].task_id == -1
@@ -201,9 +202,10 @@ def test_damage_is_located(tmp_path, content, complaint):
     assert str(error.value).startswith(path + complaint) and '\n' not in str(error.value)
 
 
-def test_bytes_that_are_no_record_and_dumps_without_outputs(tmp_path):
-    with pytest.raises(UserError, match='^overflow record: 5 bytes'):
-        read_record(b'abcde')
+def test_dumps_of_no_record(tmp_path):
+    write_dump(str(tmp_path / 'dump'), 'x', outputs=[np.zeros(5, np.uint8)])
+    with pytest.raises(UserError, match='dump: 5 bytes, which is no overflow record'):
+        read_record(str(tmp_path / 'dump'))
     write_dump(str(tmp_path / 'dump'), 'x', inputs=[np.zeros(3, np.float32)])
     with pytest.raises(UserError, match='without outputs'):
         read_record(str(tmp_path / 'dump'))
@@ -232,28 +234,28 @@ def test_overflows_find_their_operators(tmp_path):
     elsewhere.mkdir()
     add_dump(elsewhere, 'net/elsewhere', time=TIME - 5)
     one, two = find_overflows(str(tmp_path))
-    assert (one.dump_path, one.op_type, one.op_name) == (first, 'Mul', 'net/first')
-    assert (one.timestamp, one.debug_path) == (TIME + 10, debug)
-    assert (two.dump_path, two.op_type, two.op_name) == (None, '', '')
+    assert (one.path, one.operator.path) == (debug, first)
+    assert (one.op_type, one.op_name) == ('Mul', 'net/first')
+    assert (two.operator, two.op_type, two.op_name) == (None, '', '')
     os.unlink(first)
-    assert find_overflows(str(tmp_path))[0].dump_path == later
+    assert find_overflows(str(tmp_path))[0].operator.path == later
 
 
 def test_unknown_ids_come_from_the_file_name(tmp_path):
     data = old_bytes(0x20, task=UNKNOWN, stream=UNKNOWN)
     add_debug(tmp_path, data, task=12, stream=3)
     path = add_dump(tmp_path, 'net/x')
-    assert [each.dump_path for each in find_overflows(str(tmp_path))] == [path]
+    assert [each.operator.path for each in find_overflows(str(tmp_path))] == [path]
 
 
 def test_names_without_stream_ids(tmp_path):
     add_debug(tmp_path, old_bytes(0x20, stream=UNKNOWN), stream=None)
     path = add_dump(tmp_path, 'net/x', stream=3)
-    assert find_overflows(str(tmp_path))[0].dump_path == path
+    assert find_overflows(str(tmp_path))[0].operator.path == path
     add_debug(tmp_path, old_bytes(0x20), stream=None)
     os.unlink(path)
     path = add_dump(tmp_path, 'net/y', stream=None)
-    assert find_overflows(str(tmp_path))[0].dump_path == path
+    assert find_overflows(str(tmp_path))[0].operator.path == path
 
 
 def test_steps_of_a_run_keep_their_own_operators(tmp_path):
@@ -265,7 +267,7 @@ def test_steps_of_a_run_keep_their_own_operators(tmp_path):
         paths.append(add_dump(folder, 'net/x', time=TIME + step))
     (tmp_path / '20200101000000').mkdir()
     add_debug(tmp_path / '20200101000000', old_bytes(0x20))
-    assert [each.dump_path for each in find_overflows(str(tmp_path))] == paths
+    assert [each.operator.path for each in find_overflows(str(tmp_path))] == paths
 
 
 def test_hashed_names_are_looked_up(tmp_path):
@@ -274,7 +276,19 @@ def test_hashed_names_are_looked_up(tmp_path):
     (tmp_path / 'mapping.csv').write_text(f'123456,{os.path.basename(path)}\n')
     os.rename(path, str(tmp_path / '123456'))
     overflow, = find_overflows(str(tmp_path))
-    assert overflow.dump_path == str(tmp_path / '123456') and overflow.op_name == 'net/x'
+    assert overflow.operator.path == str(tmp_path / '123456') and overflow.op_name == 'net/x'
+
+
+def test_officially_decoded_records_count_where_the_raw_one_is_not_there(tmp_path):
+    debug = add_debug(tmp_path, old_bytes(0x20))
+    path = add_dump(tmp_path, 'net/x')
+    decoded = written(tmp_path, old_json(0x20), os.path.basename(debug) + '.output.0.json')
+    overflow, = find_overflows(str(tmp_path))
+    assert (overflow.path, overflow.operator.path) == (debug, path)
+    os.unlink(debug)
+    again, = find_overflows(str(tmp_path))
+    assert (again.path, again.operator.path) == (decoded, path)
+    assert again.record == overflow.record
 
 
 def test_statistics_and_unreadable_dumps_still_name_the_operator(tmp_path):
@@ -283,17 +297,16 @@ def test_statistics_and_unreadable_dumps_still_name_the_operator(tmp_path):
     (tmp_path / name).write_bytes(b'cut')
     assert find_overflows(str(tmp_path))[0].op_name == 'net_x'
     (tmp_path / name).rename(tmp_path / (name + '.csv'))
-    assert find_overflows(str(tmp_path))[0].dump_path.endswith('.csv')
+    assert find_overflows(str(tmp_path))[0].operator.path.endswith('.csv')
 
 
-def test_defect_2_no_more_than_limit_overflows(tmp_path):
+def test_no_more_than_the_limit_are_returned(tmp_path):
     for number in range(5):
         add_debug(tmp_path, old_bytes(0x20, dha=0x900), time=TIME + number)
     for limit, count in ((0, 0), (1, 1), (3, 3), (10, 10), (11, 10), (None, 10)):
         found = find_overflows(str(tmp_path), limit)
         assert len(found) == count
         assert found == find_overflows(str(tmp_path))[:count]
-    assert find_overflows(str(tmp_path), -1) == []
 
 
 def test_folders_without_overflows(tmp_path):
@@ -302,8 +315,11 @@ def test_folders_without_overflows(tmp_path):
     assert find_overflows(str(tmp_path)) == []
     add_debug(tmp_path, old_bytes())
     assert find_overflows(str(tmp_path)) == []
-    with pytest.raises(UserError):
-        find_overflows(str(tmp_path / 'none'))
+    assert find_overflows(str(tmp_path / 'none')) == []
+    (tmp_path / 'other').mkdir()
+    (tmp_path / 'other' / 'notes.txt').write_text('')
+    with pytest.raises(UserError, match='other: no NPU dump files'):
+        find_overflows(str(tmp_path / 'other'))
 
 
 def test_a_broken_record_behind_the_limit_is_not_read(tmp_path):
@@ -315,6 +331,15 @@ def test_a_broken_record_behind_the_limit_is_not_read(tmp_path):
     assert str(error.value).startswith(broken)
 
 
+def assert_read_or_refused(path):
+    try:
+        records = read_record(path)
+    except UserError as error:
+        assert str(error).startswith(path) and '\n' not in str(error)
+    else:
+        assert all(isinstance(each, Record) and each.words for each in records)
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.binary(max_size=200) | st.binary(min_size=2048, max_size=2048)
        | st.binary(max_size=150).map(lambda data: b'\x5a' * 4 + data)
@@ -322,14 +347,7 @@ def test_a_broken_record_behind_the_limit_is_not_read(tmp_path):
            min_size=90, max_size=120)).map(lambda parts: struct.pack(
                '<6I', 0x5a5a5a5a, parts[0], parts[1], parts[2], 0, 0) + parts[3]))
 def test_fuzz_of_bytes(tmp_path_factory, data):
-    path = written(tmp_path_factory.mktemp('fuzz'), data)
-    for source in (data, path):
-        try:
-            records = read_record(source)
-        except UserError as error:
-            assert '\n' not in str(error)
-        else:
-            assert all(isinstance(each, Record) and each.words for each in records)
+    assert_read_or_refused(written(tmp_path_factory.mktemp('fuzz'), data))
 
 
 JSON = st.recursive(
@@ -344,10 +362,4 @@ JSON = st.recursive(
        .map(json.dumps) | st.sampled_from([old_json(8, 1, 1), new_json('AIC', [1])]).flatmap(
            lambda text: st.integers(0, len(text)).map(lambda end: text[:end])))
 def test_fuzz_of_json(tmp_path_factory, text):
-    path = written(tmp_path_factory.mktemp('fuzz'), text)
-    try:
-        records = read_record(path)
-    except UserError as error:
-        assert str(error).startswith(path) and '\n' not in str(error)
-    else:
-        assert all(isinstance(each, Record) and each.words for each in records)
+    assert_read_or_refused(written(tmp_path_factory.mktemp('fuzz'), text))

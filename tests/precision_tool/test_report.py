@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from precision_tool import report
 from precision_tool.compare import Suspect, first_bad
-from precision_tool.metrics import METRICS
-from precision_tool.results import NOT_COMPARED, Result, Row
+from precision_tool.metrics import TITLES, Metrics
+from precision_tool.results import Result, Row
 
 OPTIONAL_END = {'tr', 'th', 'td', 'li', 'thead', 'p'}
 EMPTY = {'meta', 'input', 'wbr'}
@@ -61,13 +61,13 @@ class Page(HTMLParser):
             self._rows[-1][-1] += data.rstrip('\n')
 
 
-def row(number, cosine, **fields):
-    values = dict(NOT_COMPARED, index=number, op_type='Conv2D', npu_dump=f'net/conv{number}',
-                  data_type='float16', ground_truth=f'net_conv{number}:0',
-                  golden_data_type='float32', tensor_index=f'net/conv{number}:output:0',
-                  shape='[1,2]', reason='', cosine_similarity=cosine,
-                  max_absolute_error=12345.678, standard_deviation='(0.000;1.000),(0.000;1.000)')
-    return Row(**dict(values, **fields))
+def row(number, cosine, metrics=None, **fields):
+    metrics = metrics or Metrics(cosine_similarity=cosine, max_absolute_error=12345.678,
+                                 standard_deviation='(0.000;1.000),(0.000;1.000)')
+    return Row(index=number, op_type='Conv2D', npu_dump=f'net/conv{number}', data_type='float16',
+               ground_truth=f'net_conv{number}:0', golden_data_type='float32',
+               tensor_index=f'net/conv{number}:output:0', shape='[1,2]', metrics=metrics
+               )._replace(**fields)
 
 
 def write(folder, result, suspect=None, threshold=0.98):
@@ -79,18 +79,17 @@ def write(folder, result, suspect=None, threshold=0.98):
 
 @pytest.fixture
 def result():
-    return Result([row(0, 1.), row(1, .99), row(2, math.nan, reason='sizes differ', **{
-        name: NOT_COMPARED[name] for name in ('max_absolute_error', 'standard_deviation')}),
+    return Result([row(0, 1.), row(1, .99), row(2, math.nan, Metrics(), reason='sizes differ'),
                    row(3, .5), row(4, -1.)], ['a:output:0'], ['b:output:0', 'c:output:1'])
 
 
 def test_page_shows_rows_suspect_and_what_is_unmatched(tmp_path, result):
-    suspect = first_bad(result, {'net/conv3': [('net/conv1', 0)]})
+    suspect = first_bad(result.rows, {'net/conv3': [('net/conv1', 0)]})
     page = write(tmp_path, result, suspect)
     head, *rows = page.tables['rows']
     assert head[:8] == ['#', 'Tensor', 'Type', 'ComparedWith', 'DataType', 'GoldenDataType',
                         'Shape', 'CosineSimilarity']
-    assert set(METRICS) < set(head) and head[-1] == 'Reason'
+    assert set(TITLES) < set(head) and head[-1] == 'Reason'
     assert [cells[:9] for cells in rows[:2]] == [
         [str(number), f'net/conv{number}:output:0', 'Conv2D', f'net_conv{number}:0', 'float16',
          'float32', '[1,2]', cosine, '1.235e+04']
@@ -137,9 +136,9 @@ def dots(svg, kind):
 
 
 def test_chart_has_a_dot_for_each_cosine(tmp_path, result):
-    rows = result.rows + [row(5, math.nan, relative_euclidean_distance=1.)]
+    rows = result.rows + [row(5, math.nan, Metrics(relative_euclidean_distance=1.))]
     result = result._replace(rows=rows)
-    svg = chart(write(tmp_path, result, first_bad(result)))
+    svg = chart(write(tmp_path, result, first_bad(result.rows)))
     good, bad = dots(svg, 'dots'), dots(svg, 'dots bad')
     assert len(good) == 2 and len(bad) == 3
     assert good[0][1] < good[1][1] < bad[0][1] < bad[1][1]  # downwards
@@ -170,8 +169,8 @@ def test_chart_stays_within_its_frame(tmp_path, cosines, threshold):
 def test_every_text_is_escaped(tmp_path, text):
     hostile = f'</script></td><img src=x onerror=alert(1)>"\'&amp;$page\udcff{text}'
     fields = dict.fromkeys(('op_type', 'npu_dump', 'data_type', 'ground_truth', 'golden_data_type',
-                            'tensor_index', 'shape', 'standard_deviation', 'reason'), hostile)
-    rows = [row(0, .5, **fields)]
+                            'tensor_index', 'shape', 'reason'), hostile)
+    rows = [row(0, .5, Metrics(cosine_similarity=.5, standard_deviation=hostile), **fields)]
     plain = write(tmp_path, Result([row(0, .5)], ['x'], ['y']), Suspect(row(0, .5), [row(0, .5)],
                                                                         'inherits'))
     page = write(tmp_path, Result(rows, [hostile], [hostile]), Suspect(rows[0], rows, 'inherits'))
@@ -181,7 +180,7 @@ def test_every_text_is_escaped(tmp_path, text):
 
 
 def test_page_needs_no_network(tmp_path, result):
-    page = write(tmp_path, result, first_bad(result))
+    page = write(tmp_path, result, first_bad(result.rows))
     assert not re.search('https?:|//|url\\(|@import|<link|<iframe|fetch|XMLHttp', page.source)
     assert not any({'src', 'xlink:href'} & set(attrs) for _, attrs in page.tags)
     policy = next(attrs['content'] for tag, attrs in page.tags if 'http-equiv' in attrs)

@@ -93,14 +93,14 @@ def test_fusion_switch_is_copied_once_and_never_overwritten(tmp_path):
 
 
 @pytest.mark.parametrize('action', ['fusion_switch', 'fusion_off', 'prof', None])
-def test_side_effects_of_3_3_graphs_are_dumped_only_where_asked(action):
+def test_graphs_are_dumped_only_where_asked(action):
     tf_config.session_dump_config(action=action)
     assert not graph_variables()
     names = [name for _, folders, names in os.walk('.') for name in folders + names]
     assert 'dump' not in names and 'graph' not in names
 
 
-def test_side_effects_of_3_3_importing_changes_nothing(tmp_path):
+def test_importing_changes_nothing(tmp_path):
     code = ('import os, random, sys\n'
             'import numpy as np\n'
             'from tflib import tf\n'
