@@ -10,7 +10,7 @@ import time
 import pytest
 
 from pylib import FolderLock, Interrupted, NotFinite, RunFailed, UserError, read_json_lines
-from scripts import chaos
+from scripts.bench import chaos
 from stgan import data, loop, training
 from stgan.celeba import CelebA
 from stgan.config import RunConfig
