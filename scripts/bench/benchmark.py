@@ -1,9 +1,9 @@
 """Speed, beside the published code's way of doing the same (scripts/bench/plain.py).
 
-Both ways take turns after a round to warm up, in processes of their own where one would use the
-memory that the other keeps. Seconds are medians, ratios are medians of each round's ratio. Weights
-are random, images are noise: neither changes the time. Example:
-`python scripts/bench/benchmark.py sheet edit`.
+After a warm-up both ways take turns, each in a process of its own where it would profit from memory
+that the other one keeps. Seconds are medians, ratios are medians of each round's ratio. Weights are
+random, images are noise: neither changes the time.
+Example: `python scripts/bench/benchmark.py sheet edit`.
 """
 
 import contextlib
@@ -171,10 +171,12 @@ class Benchmark:
         self._products = {dtype: matrix_product(dtype) for dtype in PEAK_TYPES.values()}
 
     def compare(self, what, ways, flops=0, precision='high', size=1):
-        """Row of two ways that take turns, with a matrix product too if flops are given.
+        """The row of two ways, which take turns.
 
         Args:
-            flops: of a call, by `models.py`; precision: of the second way; size: items of a call.
+            flops: of a call, counted by `models.py`; a matrix product takes turns too then.
+            precision: of the second way.
+            size: items of a call; the row has seconds of an item.
         """
         if flops:
             ways = [*ways, self._products[PEAK_TYPES[precision]]]
@@ -250,7 +252,7 @@ class Benchmark:
             few = sheets.SheetFolder(folder.path, folder.img_size, folder.columns, folder.atts,
                                      dict(list(folder.labels.items())[:self.args.sheets // 10]))
             ways = [lambda: plain.measure_folder(few), lambda: metrics.measure_folder(folder)]
-            # A tenth for the plain way, which is as fast per sheet whatever their number.
+            # The plain way gets a tenth: its time per sheet does not depend on their number.
             plain_seconds, fast_seconds = seconds_taking_turns(ways, 3) / [
                 [len(few.labels)], [len(folder.labels)]]
             wanted, found = ways[0](), ways[1]()
@@ -306,7 +308,7 @@ class Way:
         self._process = context.Process(target=_serve, args=(connection, make, arguments),
                                         daemon=True)
         self._process.start()
-        connection.close()    # the process has it: a read of ours ends when it does
+        connection.close()    # only the process holds it now: when that ends, so do our reads
 
     def __call__(self):
         self.memory = self._ask('run')

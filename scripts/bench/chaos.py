@@ -59,7 +59,7 @@ class Chaos:
     def __init__(self, folder, rounds, seed):
         self.counts = Counter()
         self._folder, self._random = folder, random.Random(seed)
-        # A round gets ahead by `MOST_A_ROUND` iterations, at the most a few more.
+        # A round trains about `MOST_A_ROUND` iterations at most.
         self._epochs = -(-rounds * MOST_A_ROUND // ITERATIONS_AN_EPOCH)
         self._checkpoints = os.path.join(self.run_folder(DISTURBED), CHECKPOINTS)
 

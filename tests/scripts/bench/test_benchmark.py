@@ -2,7 +2,8 @@
 
 import pytest
 
-from pylib import read_json
+from pylib import RunFailed, read_json
+from scripts.bench import plain
 
 TINY = ['--dim', 2, '--img_size', 32, '--rounds', 1, '--batch_sizes', 2, '--sheets', 20,
         '--images', 2, '--epochs', 1]
@@ -24,6 +25,15 @@ def test_every_part_measures_both_ways(run, tmp_path):
     assert rows['test.py on 2 images, memory']['unit'] == 'MB'
     assert 'test.py on 2 images, memory' in done.out and 'matrix product' in done.out
     assert [path.name for path in tmp_path.iterdir()] == ['speed.json']
+
+
+def test_results_are_printed_as_they_come(run, monkeypatch):
+    def fail(folder):
+        raise RunFailed('the second part fails')
+    monkeypatch.setattr(plain, 'measure_folder', fail)
+    done = run('scripts/bench/benchmark.py', 'data', 'metrics', *TINY)
+    assert done.status == 1 and done.err.endswith('error: the second part fails\n')
+    assert done.out.splitlines()[-1].startswith('decoding an image, ')
 
 
 @pytest.mark.parametrize('flags, complaint', [
