@@ -16,14 +16,8 @@ if not __package__:
     import _checkout
 
 import imlib
-from pylib import (
-    ArgumentParser,
-    RunFailed,
-    UserError,
-    parallel_map,
-    run_command,
-    write_json,
-)
+from pylib import ArgumentParser, RunFailed, UserError, parallel_map, run_command, write_json
+from stgan.celeba import ALIGNED_SIZE, PARTS, CelebA
 
 HARMLESS = 'attributes that never change'    # unless they are to be edited
 SHOWN = 10    # problems of a kind on the terminal
@@ -32,8 +26,8 @@ CHUNK = 64    # images a worker checks at once: it builds a graph for each chunk
 
 def check_images(paths, crop):
     """Return [(problem or '', size or None, digest or None)] of some image files."""
-    # In a worker: TensorFlow is loaded once for each.
-    from stgan import data
+    from stgan import data  # each worker loads TensorFlow, this process does not
+
     problems = dict(data.unreadable_images(paths, 128, crop))
     results = []
     for path in paths:
@@ -48,7 +42,6 @@ def check_images(paths, crop):
 
 def inspect(celeba, processes=None):
     """Return {kind of problem: [what has it]} of a `CelebA`, empty lists for none."""
-    from stgan.celeba import ALIGNED_SIZE, PARTS
     part = {index: name for name in PARTS for index in celeba.part(name)}
     paths, there = celeba.find(range(len(celeba)))
     present = [index for index, is_there in enumerate(there) if is_there]
@@ -93,7 +86,6 @@ def main():
     if args.processes is not None and args.processes < 1:
         raise UserError(f'--processes {args.processes}: expected at least 1')
 
-    from stgan.celeba import PARTS, CelebA
     celeba = CelebA(args.dataroot, None, args.split, args.use_cropped_img)
     found = inspect(celeba, args.processes)
     print(f'{len(celeba)} images, {len(celeba.atts)} attributes; '

@@ -74,7 +74,7 @@ def training_iteration(config, build, device='cpu'):
     """A function that runs one training iteration of `config` on an unchanging batch.
 
     Args:
-        build: function (config, batch) that returns the `loop.TrainingGraph`.
+        build: `graph.build`, or a function like it.
     """
     from stgan import data
     from tflib import tf, utils
@@ -86,7 +86,7 @@ def training_iteration(config, build, device='cpu'):
                   for _ in range(2)]
         batch = data.Batch(tf.constant(random.uniform(-1, 1, shape), tf.float32), *labels,
                            number=tf.constant(0, tf.int64))
-        built = build(config, batch)
+        built = build(config, batch, device)
         session = utils.session(device, config.threads, graph, config.precision)
         session.run(tf.global_variables_initializer())
 

@@ -16,11 +16,7 @@ if not __package__:
     import _checkout
 
 from pylib import ArgumentParser, UserError, read_json, run_command, write_json
-from scripts.bench.benchmark import (
-    matrix_product,
-    seconds_taking_turns,
-    training_iteration,
-)
+from scripts.bench.benchmark import matrix_product, seconds_taking_turns, training_iteration
 from scripts.demo import DATA, TRAINING, classifier_command, data_command, run_all
 from stgan.config import experiment_folder, load_config
 
@@ -74,8 +70,11 @@ def quality(run):
 
 def speeds(config, device, rounds):
     """Median seconds of an iteration and of a matrix product, each in both precisions."""
-    iterations = [training_iteration(dataclasses.replace(config, precision=precision), device)
-                  for precision in PRECISIONS]
+    from stgan.graph import build
+
+    iterations = [
+        training_iteration(dataclasses.replace(config, precision=precision), build, device)
+        for precision in PRECISIONS]
     half = 'float16' if device == 'gpu' else 'bfloat16'
     products = [matrix_product(dtype, device, PRODUCT_SIZE) for dtype in ('float32', half)]
     return (np.median(seconds_taking_turns(iterations, rounds), axis=1),

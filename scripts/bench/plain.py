@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import functools
 import gc
+import importlib
 import os
 from collections import OrderedDict
 from unittest import mock
@@ -46,14 +47,14 @@ class Generator:
                                for label in labels])
 
 
-def build(config, batch):
+def build(config, batch, device='cpu'):
     """`graph.build` as the published code has it: convolutions only, D called twice."""
     from stgan import graph
     from tflib import layers
 
     with mock.patch.object(layers, 'products', contextlib.nullcontext), \
             mock.patch.object(graph, 'judge_both', lambda critic, *images: map(critic, images)):
-        return graph.build(config, batch)
+        return graph.build(config, batch, device)
 
 
 def test(experiment_dir, dataroot, positions, test_int=2.):
@@ -139,8 +140,8 @@ def main():
     parser.add_argument('--dataroot', default='')
     parser.add_argument('--img', type=int, nargs='*', help='1-based list positions')
     args = parser.parse_args()
-    # Before tflib imports it with less around it, and leaves it out of garbage collection.
-    import tensorflow.compat.v1  # noqa: F401, PLC0415
+    # Whole, as published: tflib, which comes next, would leave parts of it out.
+    importlib.import_module('tensorflow.compat.v1')
     test(args.experiment_dir, args.dataroot, args.img)
     gc.unfreeze()
 
