@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from scripts import plain
+from scripts.bench import plain
 from stgan import data, fast, graph, models
 from stgan.config import RunConfig
 from tflib import layers, tf, utils

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from pylib import FolderLock, Interrupted, NotFinite, RunFailed, UserError, read_json_lines
-from scripts import chaos
+from scripts.bench import chaos
 from stgan import data, loop, training
 from stgan.celeba import CelebA
 from stgan.config import RunConfig
@@ -133,7 +133,7 @@ def test_a_report_lost_between_checkpoint_and_sample_is_made_up_for(
 
 
 def test_every_image_is_used_once_a_pass(uninterrupted, toy_data):
-    """By what the graph says it used; scripts/chaos.py does it across kills."""
+    """By what the graph says it used; scripts/bench/chaos.py does it across kills."""
     images = CelebA(str(toy_data)).part('train') + 1
     assert chaos.require_once_a_pass(uninterrupted(), images) == 1
     with pytest.raises(RunFailed, match='an image was used twice in pass 0'):

@@ -1,34 +1,35 @@
 """The published code's way of doing things, which benchmark.py compares with.
 
 As a command it edits like the published test.py, from start to end:
-`python scripts/plain.py output/128 --img 182638`; sheets go to output/128/plain.
+`python scripts/bench/plain.py output/128 --img 182638`; sheets go to output/128/plain.
 """
 
 import argparse
 import contextlib
 import functools
 import gc
+import importlib
 import os
-import sys
 from collections import OrderedDict
 from unittest import mock
 
 import numpy as np
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+if not __package__:
+    import _checkout
 
-import imlib  # noqa: E402
-from stgan import attributes, sheets  # noqa: E402
-from stgan.celeba import CelebA, crop_box  # noqa: E402
-from stgan.config import CHECKPOINTS, load_config  # noqa: E402
+import imlib
+from stgan import attributes, sheets
+from stgan.celeba import CelebA, crop_box
+from stgan.config import CHECKPOINTS, load_config
 
 
 class Generator:
     """G in inference mode, added to the current graph: an encoding for every edit."""
 
     def __init__(self, config):
-        from stgan import models  # noqa: PLC0415  (TensorFlow is slow to import)
-        from tflib import tf  # noqa: PLC0415
+        from stgan import models
+        from tflib import tf
 
         size = config.img_size
         self._images = tf.placeholder(tf.float32, [None, size, size, 3])
@@ -46,20 +47,20 @@ class Generator:
                                for label in labels])
 
 
-def build(config, batch):
+def build(config, batch, device='cpu'):
     """`graph.build` as the published code has it: convolutions only, D called twice."""
-    from stgan import graph  # noqa: PLC0415
-    from tflib import layers  # noqa: PLC0415
+    from stgan import graph
+    from tflib import layers
 
     with mock.patch.object(layers, 'products', contextlib.nullcontext), \
             mock.patch.object(graph, 'judge_both', lambda critic, *images: map(critic, images)):
-        return graph.build(config, batch)
+        return graph.build(config, batch, device)
 
 
 def test(experiment_dir, dataroot, positions, test_int=2.):
     """Edit the images at 1-based list positions, as csmliu/STGAN test.py@8a206ad does."""
-    from stgan import models  # noqa: PLC0415
-    from tflib import checkpoint, tf, utils  # noqa: PLC0415
+    from stgan import models
+    from tflib import checkpoint, tf, utils
 
     config, _ = load_config(experiment_dir)
     celeba = CelebA(dataroot or config.dataroot, config.atts, config.split,
@@ -88,7 +89,7 @@ def measure_folder(folder):
     Args:
         folder: a `sheets.SheetFolder`.
     """
-    from skimage.metrics import (  # noqa: PLC0415  (slow to import)
+    from skimage.metrics import (
         peak_signal_noise_ratio,
         structural_similarity,
     )
@@ -109,7 +110,7 @@ def decode_image(path, img_size, crop):
 
     Decodes the whole JPEG and crops then; csmliu/STGAN data.py@8a206ad.
     """
-    from tflib import tf  # noqa: PLC0415  (slow to import)
+    from tflib import tf
 
     image = tf.image.decode_jpeg(tf.io.read_file(path), channels=3)
     if crop:
@@ -120,7 +121,7 @@ def decode_image(path, img_size, crop):
 
 def load_images(paths, img_size, crop, batch_size, threads=16):
     """Yield batches as csmliu/STGAN data.py@8a206ad reads them; see `data.load_images`."""
-    from tflib import tf, utils  # noqa: PLC0415
+    from tflib import tf, utils
 
     with tf.Graph().as_default() as graph:
         dataset = tf.data.Dataset.from_tensor_slices(paths)
@@ -139,8 +140,8 @@ def main():
     parser.add_argument('--dataroot', default='')
     parser.add_argument('--img', type=int, nargs='*', help='1-based list positions')
     args = parser.parse_args()
-    # Before tflib imports it with less around it, and leaves it out of garbage collection.
-    import tensorflow.compat.v1  # noqa: F401, PLC0415
+    # Whole, as published: tflib, which comes next, would leave parts of it out.
+    importlib.import_module('tensorflow.compat.v1')
     test(args.experiment_dir, args.dataroot, args.img)
     gc.unfreeze()
 
