@@ -4,15 +4,15 @@ Example: `cd att_classification && python test.py --img_dir ../output/128/sample
 """
 
 import os
-import sys
+
+if not __package__:
+    import _checkout
+
+from pylib import ArgumentParser, run_command
+from stgan.config import DEVICES
+from stgan.sheets import open_folder
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-# Run from this folder, as published, Python would look for packages here only.
-sys.path.insert(0, os.path.dirname(HERE))
-
-from pylib import ArgumentParser, run_command  # noqa: E402
-from stgan.config import DEVICES  # noqa: E402
-from stgan.sheets import open_folder  # noqa: E402
 
 
 def main():
@@ -31,9 +31,8 @@ def main():
     args = parser.parse_args()
     folder = open_folder(args.img_dir, allow_incomplete=args.allow_incomplete)
 
-    # Only now: TensorFlow takes seconds to load, a bad flag should not.
-    from att_classification import evaluation  # noqa: PLC0415
-    from tflib.utils import select_gpus  # noqa: PLC0415
+    from att_classification import evaluation
+    from tflib.utils import select_gpus
     select_gpus(args.gpu)
     classifier = evaluation.Classifier(args.checkpoint, args.device, args.threads)
     result = evaluation.evaluate(folder, classifier, args.atts, args.dataroot)

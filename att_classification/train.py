@@ -4,14 +4,14 @@ Example: `cd att_classification && python train.py --dataroot /data/CelebA`.
 """
 
 import os
-import sys
+
+if not __package__:
+    import _checkout
+
+from pylib import ArgumentParser, run_command
+from stgan.config import DEVICES, ON_NAN
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-# Run from this folder, as published, Python would look for packages here only.
-sys.path.insert(0, os.path.dirname(HERE))
-
-from pylib import ArgumentParser, run_command  # noqa: E402
-from stgan.config import DEVICES, ON_NAN  # noqa: E402
 
 
 def main():
@@ -43,9 +43,8 @@ def main():
     if not 0 <= args.seed < 2 ** 31:
         parser.error(f'--seed {args.seed}: expected 0 to {2 ** 31 - 1}')
 
-    # Only now: TensorFlow takes seconds to load, a bad flag should not.
-    from att_classification.training import train  # noqa: PLC0415
-    from tflib.utils import select_gpus  # noqa: PLC0415
+    from att_classification.training import train
+    from tflib.utils import select_gpus
     select_gpus(args.gpu)
     train(args.dataroot, args.output_dir, args.atts, args.split, args.use_cropped_img,
           args.img_size, args.epoch, args.batch_size, args.lr, args.seed, args.device,
