@@ -88,7 +88,7 @@ def main():
     parser = ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add('--experiment_name', required=True, help='name of the folder below output/')
-    add('--format', choices=('pb',), required=True, help='pb: frozen TensorFlow graph')
+    add('--format', choices=('pb',), default='pb', help='pb: frozen TensorFlow graph')
     add('--output', help='file to write; None: output/NAME/NAME.pb')
     add('--batch_size', type=int, help='fixed number of images, as NPUs want; None: any number')
     args = parser.parse_args()
