@@ -6,17 +6,13 @@ Examples:
         --checkpoint output/classifier/checkpoints
 """
 
-import os
-import sys
+if not __package__:
+    import _checkout
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-# Run from this folder, as published, Python would look for packages here only.
-sys.path.insert(0, os.path.dirname(HERE))
-
-from att_classification.options import EvaluationConfig  # noqa: E402
-from pylib import ArgumentParser, run_command  # noqa: E402
-from stgan.config import add_options, from_args  # noqa: E402
-from stgan.sheets import open_folder  # noqa: E402
+from att_classification.options import EvaluationConfig
+from pylib import ArgumentParser, run_command
+from stgan.config import add_options, from_args
+from stgan.sheets import open_folder
 
 
 def main():
@@ -25,8 +21,7 @@ def main():
     config = from_args(EvaluationConfig, parser.parse_args())
     folder = open_folder(config.img_dir, allow_incomplete=config.allow_incomplete)
 
-    # Only now: TensorFlow takes seconds to load, a bad flag should not.
-    from att_classification.evaluation import measure  # noqa: PLC0415
+    from att_classification.evaluation import measure
     measure(folder, config)
 
 

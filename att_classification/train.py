@@ -8,16 +8,12 @@ Examples:
         --output_dir output/classifier
 """
 
-import os
-import sys
+if not __package__:
+    import _checkout
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-# Run from this folder, as published, Python would look for packages here only.
-sys.path.insert(0, os.path.dirname(HERE))
-
-from att_classification.options import TrainingConfig  # noqa: E402
-from pylib import ArgumentParser, run_command  # noqa: E402
-from stgan.config import add_options, from_args  # noqa: E402
+from att_classification.options import TrainingConfig
+from pylib import ArgumentParser, run_command
+from stgan.config import add_options, from_args
 
 
 def main():
@@ -25,8 +21,7 @@ def main():
     add_options(parser, TrainingConfig)
     config = from_args(TrainingConfig, parser.parse_args())
 
-    # Only now: TensorFlow takes seconds to load, a bad flag should not.
-    from att_classification.training import train  # noqa: PLC0415
+    from att_classification.training import train
     train(config)
 
 

@@ -8,16 +8,15 @@ Example: `python scripts/check_data.py --dataroot DATAROOT`.
 import functools
 import hashlib
 import itertools
-import os
-import sys
 from collections import Counter, OrderedDict
 
 from tqdm import tqdm
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+if not __package__:
+    import _checkout
 
-import imlib  # noqa: E402
-from pylib import (  # noqa: E402
+import imlib
+from pylib import (
     ArgumentParser,
     RunFailed,
     UserError,
@@ -34,7 +33,7 @@ CHUNK = 64    # images a worker checks at once: it builds a graph for each chunk
 def check_images(paths, crop):
     """Return [(problem or '', size or None, digest or None)] of some image files."""
     # In a worker: TensorFlow is loaded once for each.
-    from stgan import data  # noqa: PLC0415
+    from stgan import data
     problems = dict(data.unreadable_images(paths, 128, crop))
     results = []
     for path in paths:
@@ -49,7 +48,7 @@ def check_images(paths, crop):
 
 def inspect(celeba, processes=None):
     """Return {kind of problem: [what has it]} of a `data.CelebA`, empty lists for none."""
-    from stgan.data import ALIGNED_SIZE, PARTS  # noqa: PLC0415
+    from stgan.data import ALIGNED_SIZE, PARTS
     part = {index: name for name in PARTS for index in celeba.part(name)}
     paths, there = celeba.find(range(len(celeba)))
     present = [index for index, is_there in enumerate(there) if is_there]
@@ -94,8 +93,7 @@ def main():
     if args.processes is not None and args.processes < 1:
         raise UserError(f'--processes {args.processes}: expected at least 1')
 
-    # Only now: TensorFlow takes seconds to load, a bad flag should not.
-    from stgan.data import PARTS, CelebA  # noqa: PLC0415
+    from stgan.data import PARTS, CelebA
     celeba = CelebA(args.dataroot, None, args.split, args.use_cropped_img)
     found = inspect(celeba, args.processes)
     print(f'{len(celeba)} images, {len(celeba.atts)} attributes; '

@@ -12,13 +12,13 @@ Example: `python scripts/export.py --experiment_name 128 --format pb`.
 """
 
 import os
-import sys
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+if not __package__:
+    import _checkout
 
-from pylib import ArgumentParser, UserError, atomic_path, run_command  # noqa: E402
-from stgan import attributes  # noqa: E402
-from stgan.config import experiment_folder, load_config  # noqa: E402
+from pylib import ArgumentParser, UserError, atomic_path, run_command
+from stgan import attributes
+from stgan.config import experiment_folder, load_config
 
 INPUTS, OUTPUT = ('input1', 'input2', 'input3'), 'output'
 
@@ -36,8 +36,8 @@ def input_shapes(config, batch_size):
 
 def add_generator(config, batch_size):
     """Add inputs, generator in inference mode and output (see above) to the current graph."""
-    from stgan import models  # noqa: PLC0415
-    from tflib import tf  # noqa: PLC0415
+    from stgan import models
+    from tflib import tf
     image, target, source = (tf.placeholder(tf.float32, shape, name) for name, shape
                              in input_shapes(config, batch_size).items())
     label = attributes.generator_label(config.label, source, target)
@@ -56,8 +56,8 @@ def freeze(config, checkpoint_path, batch_size=None):
         checkpoint_path: path prefix of its weights.
         batch_size: N of inputs and output; None: dynamic.
     """
-    from stgan.editing import GENERATOR_SCOPES  # noqa: PLC0415
-    from tflib import checkpoint, tf, utils  # noqa: PLC0415
+    from stgan.editing import GENERATOR_SCOPES
+    from tflib import checkpoint, tf, utils
     with tf.Graph().as_default() as graph:
         add_generator(config, batch_size)
         with utils.session('cpu', graph=graph) as session:
@@ -100,8 +100,7 @@ def main():
     if os.path.isdir(path):
         raise UserError(f'--output {path}: is a folder, expected a file name')
 
-    # Only now: TensorFlow takes seconds to load, a bad flag should not.
-    from tflib.checkpoint import require_latest  # noqa: PLC0415
+    from tflib.checkpoint import require_latest
     checkpoint_path = require_latest(os.path.join(folder, 'checkpoints'))
     graph = freeze(config, checkpoint_path, args.batch_size)
     with atomic_path(path) as temporary, open(temporary, 'wb') as stream:

@@ -10,20 +10,19 @@ what to type then. Example: `python scripts/precision_walkthrough.py`.
 import json
 import os
 import struct
-import sys
 from collections import OrderedDict
 
 import numpy as np
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path.insert(0, ROOT)
+if not __package__:
+    import _checkout
 
-from precision_tool import layouts  # noqa: E402
-from precision_tool.commands import GOLDEN_ENVIRONMENT  # noqa: E402
-from precision_tool.dump_file import NewTensor, write_dump  # noqa: E402
-from precision_tool.file_names import dump_name  # noqa: E402
-from precision_tool.workspace import DATA_ROOT, Workspace  # noqa: E402
-from pylib import ArgumentParser, UserError, run_command, write_text  # noqa: E402
+from precision_tool import layouts
+from precision_tool.commands import GOLDEN_ENVIRONMENT
+from precision_tool.dump_file import NewTensor, write_dump
+from precision_tool.file_names import dump_name
+from precision_tool.workspace import DATA_ROOT, Workspace
+from pylib import ArgumentParser, UserError, run_command, write_text
 
 # A gate of a selective transfer unit whose kernel computes tanh instead of the sigmoid.
 BROKEN, WRONG_TYPE = 'Gstu/Conv_4/Sigmoid', 'Tanh'

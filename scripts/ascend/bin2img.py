@@ -7,22 +7,26 @@ output/128/msame/20240131_120000 --output_dir output/128/offline/sheets`.
 """
 
 import os
-import sys
-from collections import OrderedDict, namedtuple
+from collections import OrderedDict
+from typing import List, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+if not __package__:
+    import _checkout
 
-import imlib  # noqa: E402
-from pylib import ArgumentParser, UserError, read_json, run_command  # noqa: E402
-from scripts.ascend.img2bin import DESCRIPTION, base_name  # noqa: E402
-from scripts.export import INPUTS  # noqa: E402
-from stgan import sheets  # noqa: E402
+import imlib
+from pylib import ArgumentParser, UserError, read_json, run_command
+from scripts.ascend.img2bin import DESCRIPTION, base_name
+from scripts.export import INPUTS
+from stgan import sheets
 
-Experiment = namedtuple('Experiment', 'atts thres_int')
-Experiment.__doc__ = 'What a plan needs to know of an experiment, see `stgan.config.RunConfig`.'
+
+class Experiment(NamedTuple):
+    """What a plan needs to know of an experiment, see `stgan.config.RunConfig`."""
+    atts: List[str]
+    thres_int: float
 
 
 class Bins:

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from pylib import UserError
-from scripts import plain
+from scripts.bench import plain
 from stgan import data
 from stgan.attributes import DEFAULT_ATTRIBUTES
 from tflib import tf, utils

@@ -8,7 +8,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 import imlib
 from pylib import UserError, read_json
-from scripts import plain
+from scripts.bench import plain
 from stgan import metrics, sheets
 
 

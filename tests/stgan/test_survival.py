@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pylib import FolderLock, Interrupted, NotFinite, RunFailed, UserError, read_json_lines
-from scripts import chaos
+from scripts.bench import chaos
 from stgan import data, training
 from stgan.config import RunConfig
 from stgan.supervision import Rollbacks
@@ -133,7 +133,7 @@ def test_a_report_lost_between_checkpoint_and_sample_is_made_up_for(
 
 
 def test_every_image_is_used_once_a_pass(uninterrupted, toy_data):
-    """Promise 2, by what the graph says it used; scripts/chaos.py does it across kills."""
+    """Promise 2, by what the graph says it used; scripts/bench/chaos.py does it across kills."""
     images = data.CelebA(str(toy_data)).part('train') + 1
     assert chaos.require_once_a_pass(uninterrupted(), images) == 1
     with pytest.raises(RunFailed, match='an image was used twice in pass 0'):

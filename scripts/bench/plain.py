@@ -1,31 +1,31 @@
 """The published code's way of doing things, which benchmark.py compares with.
 
 As a command it edits like the published test.py, from start to end:
-`python scripts/plain.py output/128 --img 182638`; sheets go to output/128/plain.
+`python scripts/bench/plain.py output/128 --img 182638`; sheets go to output/128/plain.
 """
 
 import argparse
 import functools
 import gc
 import os
-import sys
 from collections import OrderedDict
 
 import numpy as np
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+if not __package__:
+    import _checkout
 
-import imlib  # noqa: E402
-from stgan import attributes, data, sheets  # noqa: E402
-from stgan.config import load_config  # noqa: E402
+import imlib
+from stgan import attributes, data, sheets
+from stgan.config import load_config
 
 
 class Generator:
     """G in inference mode, added to the current graph: an encoding for every edit."""
 
     def __init__(self, config):
-        from stgan import models  # noqa: PLC0415  (TensorFlow is slow to import)
-        from tflib import tf  # noqa: PLC0415
+        from stgan import models
+        from tflib import tf
 
         size = config.img_size
         self._images = tf.placeholder(tf.float32, [None, size, size, 3])
@@ -45,7 +45,7 @@ class Generator:
 
 def test(experiment_dir, dataroot, positions, test_int=2.):
     """Edit the images at 1-based list positions, as csmliu/STGAN test.py@8a206ad does."""
-    from tflib import checkpoint, tf, utils  # noqa: PLC0415
+    from tflib import checkpoint, tf, utils
 
     config, _ = load_config(experiment_dir)
     celeba = data.CelebA(dataroot or config.dataroot, config.atts, config.split,
@@ -74,7 +74,7 @@ def measure_folder(folder):
     Args:
         folder: a `sheets.SheetFolder`.
     """
-    from skimage.metrics import (  # noqa: PLC0415  (slow to import)
+    from skimage.metrics import (
         peak_signal_noise_ratio,
         structural_similarity,
     )
@@ -95,7 +95,7 @@ def decode_image(path, img_size, crop):
 
     Decodes the whole JPEG and crops then; csmliu/STGAN data.py@8a206ad.
     """
-    from tflib import tf  # noqa: PLC0415  (slow to import)
+    from tflib import tf
 
     image = tf.image.decode_jpeg(tf.io.read_file(path), channels=3)
     if crop:
@@ -106,7 +106,7 @@ def decode_image(path, img_size, crop):
 
 def load_images(paths, img_size, crop, batch_size, threads=16):
     """Yield batches as csmliu/STGAN data.py@8a206ad reads them; see `data.load_images`."""
-    from tflib import tf, utils  # noqa: PLC0415
+    from tflib import tf, utils
 
     with tf.Graph().as_default() as graph:
         dataset = tf.data.Dataset.from_tensor_slices(paths)

@@ -17,17 +17,17 @@ Wearing_Earrings. The other 12 names are always -1.
 """
 
 import os
-import sys
 
 import numpy as np
 import tqdm
 from PIL import Image
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+if not __package__:
+    import _checkout
 
-import pylib  # noqa: E402
-from scripts.toy_face import draw_face  # noqa: E402
-from stgan.attributes import CELEBA_ATTRIBUTES  # noqa: E402
+import pylib
+from scripts.toy.face import draw_face
+from stgan.attributes import CELEBA_ATTRIBUTES
 
 VERSION = 1  # of the drawing: sets of different versions must not be mixed
 
@@ -131,11 +131,6 @@ def partition_list(images):
     return ''.join(f'{image_name(index)} {part}\n' for index, part in enumerate(parts, 1))
 
 
-def leftovers(folder):
-    """The set of names of half-written files in `folder`, left by a killed process."""
-    return {name for name in os.listdir(folder) if name.startswith('.writing-')}
-
-
 def claim_folder(folder, description):
     """Make `folder` ours, or make sure that it is: a new set, or one of the same description."""
     marker = os.path.join(folder, 'toy.json')
@@ -143,7 +138,8 @@ def claim_folder(folder, description):
         if pylib.read_json(marker) != description:
             raise pylib.UserError(f'{folder}: holds another toy set (see {marker}); '
                                   'choose another folder or remove this one')
-    elif os.path.isdir(folder) and set(os.listdir(folder)) - leftovers(folder):
+    elif os.path.isdir(folder) and not all(
+            name.startswith(pylib.UNFINISHED) for name in os.listdir(folder)):
         raise pylib.UserError(f'{folder}: not empty and not a toy set; choose another folder')
     else:
         os.makedirs(folder, exist_ok=True)
@@ -168,8 +164,7 @@ def make_data_set(folder, images=3000, seed=0, processes=None):
     try:
         claim_folder(folder, {'toy_celeba': VERSION, 'seed': seed, 'images': images})
         os.makedirs(image_folder, exist_ok=True)
-        for name in leftovers(image_folder):
-            os.unlink(os.path.join(image_folder, name))
+        pylib.remove_unfinished(image_folder)
         present = set(os.listdir(image_folder))
         tasks = [(image_folder, seed, index) for index in range(1, images + 1)
                  if image_name(index) not in present]

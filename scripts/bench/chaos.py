@@ -5,7 +5,7 @@ two iterations, or while it saves. Now and then the newest checkpoint is damaged
 round. The last run is left alone until its end. Then weights, optimizer state and log must equal
 those of the undisturbed run bit for bit, and every image must have been used exactly once a pass.
 
-Example: `python scripts/chaos.py --folder chaos`; `--rounds 5` for a short one.
+Example: `python scripts/bench/chaos.py --folder chaos`; `--rounds 5` for a short one.
 """
 
 import os
@@ -19,10 +19,10 @@ from collections import Counter
 
 import numpy as np
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path.insert(0, ROOT)
+if not __package__:
+    import _checkout
 
-from pylib import (  # noqa: E402
+from pylib import (
     UNFINISHED,
     ArgumentParser,
     RunFailed,
@@ -31,8 +31,9 @@ from pylib import (  # noqa: E402
     run_command,
     write_json,
 )
-from stgan.data import CelebA  # noqa: E402
-from tflib import checkpoint, tf  # noqa: E402
+from scripts._checkout import ROOT
+from stgan.data import CelebA
+from tflib import checkpoint, tf
 
 # Two layers each way and two attributes: quick to build, with all parts of a training.
 SMALL = ('--img_size 32 --enc_layers 2 --dec_layers 2 --stu_layers 1 --dis_layers 2 '
@@ -210,9 +211,9 @@ def main():
         raise UserError(f'--folder {args.folder}: exists; remove it or name another')
     began = time.monotonic()
     data = os.path.join(args.folder, 'data')
-    subprocess.run([sys.executable, os.path.join(ROOT, 'scripts', 'make_toy_celeba.py'), data,
-                    '--images', str(IMAGES)], check=True, stdout=subprocess.DEVNULL,
-                   stderr=subprocess.DEVNULL)
+    draw = os.path.join(ROOT, 'scripts', 'toy', 'make_toy_celeba.py')
+    subprocess.run([sys.executable, draw, data, '--images', str(IMAGES)], check=True,
+                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     chaos = Chaos(args.folder, args.rounds, args.seed)
     chaos.finish(CALM)
     for number in range(args.rounds):

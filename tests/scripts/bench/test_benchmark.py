@@ -9,7 +9,7 @@ TINY = ['--dim', 2, '--img_size', 32, '--rounds', 1, '--batch_sizes', 2, '--shee
 
 
 def test_every_part_measures_both_ways(run, tmp_path):
-    done = run('scripts/benchmark.py', *TINY, '--output', 'speed.json')
+    done = run('scripts/bench/benchmark.py', *TINY, '--output', 'speed.json')
     assert done.status == 0, done.err
     report = read_json(str(tmp_path / 'speed.json'))
     assert report['tensorflow'] and report['threads'] >= 1 and report['peak']['float32'] > 1
@@ -33,6 +33,6 @@ def test_every_part_measures_both_ways(run, tmp_path):
     (['--img_size', 100], '--img_size 100: not divisible'),
 ])
 def test_bad_input(run, tmp_path, flags, complaint):
-    done = run('scripts/benchmark.py', *flags)
+    done = run('scripts/bench/benchmark.py', *flags)
     assert done.status == 2 and complaint in done.err
     assert not list(tmp_path.iterdir())

@@ -2,28 +2,27 @@
 
 Trains with the demo's recipe, once per precision and seed, edits and measures all runs in float32,
 and times both training graphs in one process, taking turns. Repeating it resumes.
-Example: `python scripts/compare_precision.py --seeds 0 1 2`. Flags not listed go to train.py.
+Example: `python scripts/bench/compare_precision.py --seeds 0 1 2`. Flags not listed go to train.py.
 """
 
 import dataclasses
 import os
 import shlex
 import shutil
-import sys
 
 import numpy as np
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path.insert(0, ROOT)
+if not __package__:
+    import _checkout
 
-from pylib import ArgumentParser, UserError, read_json, run_command, write_json  # noqa: E402
-from scripts.benchmark import (  # noqa: E402
+from pylib import ArgumentParser, UserError, read_json, run_command, write_json
+from scripts.bench.benchmark import (
     matrix_product,
     seconds_taking_turns,
     training_iteration,
 )
-from scripts.demo import DATA, TRAINING, classifier_command, data_command, run_all  # noqa: E402
-from stgan.config import experiment_folder, load_config  # noqa: E402
+from scripts.demo import DATA, TRAINING, classifier_command, data_command, run_all
+from stgan.config import experiment_folder, load_config
 
 PRODUCT_SIZE = 2048
 PRECISIONS = ('high', 'mixed')
@@ -85,8 +84,8 @@ def speeds(config, device, rounds):
 
 def print_table(measured, iteration, product, seeds):
     """Print both precisions side by side."""
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
+    from rich.console import Console
+    from rich.table import Table
 
     table = Table('', *PRECISIONS, 'mixed against high', title=f'{len(seeds)} runs each')
     for title, measure, factor in MEASURES:
@@ -124,7 +123,7 @@ def main():
     if args.rounds < 1:
         raise UserError(f'--rounds {args.rounds}: expected at least 1')
 
-    from tflib import utils  # noqa: PLC0415
+    from tflib import utils
     device = utils.resolve_device(args.device)
     if device == 'npu':
         raise UserError('--device cpu or gpu: an NPU keeps one precision per process; there compare'

@@ -1,13 +1,14 @@
-"""Speed, beside the published code's way of doing the same (scripts/plain.py).
+"""Speed, beside the published code's way of doing the same (scripts/bench/plain.py).
 
 Both ways take turns after a round to warm up, in processes of their own where one would use the
 memory that the other keeps. Seconds are medians, ratios are medians of each round's ratio. Weights
 are random, images are noise: neither changes the time. Example:
-`python scripts/benchmark.py sheet edit`.
+`python scripts/bench/benchmark.py sheet edit`.
 """
 
 import contextlib
 import dataclasses
+import functools
 import multiprocessing
 import os
 import platform
@@ -18,25 +19,29 @@ import time
 
 import numpy as np
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path.insert(0, ROOT)
+if not __package__:
+    import _checkout
 
-from pylib import (  # noqa: E402
+import imlib
+from pylib import (
     ArgumentParser,
     RunFailed,
     keep_freed_memory,
-    parallel_map,
     run_command,
     share_freed_memory,
     usable_cores,
     write_json,
 )
-from stgan.config import RunConfig  # noqa: E402
+from scripts._checkout import ROOT
+from stgan import attributes, metrics, sheets
+from stgan.config import RunConfig
 
 PRODUCT_SIZE = 4096
 PRODUCT_FLOPS = 2 * PRODUCT_SIZE ** 3
 PEAK_TYPES = {'high': 'float32', 'mixed': 'bfloat16'}    # by precision
 CPU_FEATURES = ('avx2', 'avx512f', 'avx512_vnni', 'avx512_bf16', 'amx_tile', 'amx_bf16')
+
+LINE = '{:<36}{:>9}{:>10}{:>8}{:>9}{:>9}{:>7}'    # of a result
 
 
 def seconds_taking_turns(functions, rounds):
@@ -54,7 +59,7 @@ def seconds_taking_turns(functions, rounds):
 
 def matrix_product(dtype, device='cpu', size=PRODUCT_SIZE):
     """A function that multiplies two square matrices of TensorFlow type `dtype`."""
-    from tflib import tf, utils  # noqa: PLC0415
+    from tflib import tf, utils
 
     with tf.Graph().as_default() as graph:
         factors = [tf.Variable(tf.cast(tf.random.stateless_uniform([size, size], [0, i]), dtype))
@@ -71,8 +76,8 @@ def training_iteration(config, device='cpu', **options):
     Args:
         options: of `training.build`.
     """
-    from stgan import data, training  # noqa: PLC0415
-    from tflib import tf, utils  # noqa: PLC0415
+    from stgan import data, training
+    from tflib import tf, utils
 
     random = np.random.RandomState(0)
     shape = [config.batch_size, config.img_size, config.img_size, 3]
@@ -105,10 +110,10 @@ def editing_way(config, precision, plain, images, edits):
         plain: 'one by one': a session run for each, as published; 'at once': the plain network on
             a batch with one edit each; '': as `editing.Editor` does.
     """
-    from scripts.plain import Generator  # noqa: PLC0415
-    from stgan import editing  # noqa: PLC0415
-    from tflib import tf, utils  # noqa: PLC0415
-    from tflib.layers import GlorotUniform  # noqa: PLC0415
+    from scripts.bench.plain import Generator
+    from stgan import editing
+    from tflib import tf, utils
+    from tflib.layers import GlorotUniform
 
     if not plain:
         share_freed_memory()
@@ -136,8 +141,8 @@ def editing_way(config, precision, plain, images, edits):
 
 def generator_flops(config):
     """Floating-point operations of one edit by `models.py`: 2 per weight and position."""
-    from scripts import plain  # noqa: PLC0415
-    from tflib import tf  # noqa: PLC0415
+    from scripts.bench import plain
+    from tflib import tf
 
     with tf.Graph().as_default() as graph:
         plain.Generator(config)
@@ -221,8 +226,8 @@ class Benchmark:
 
     def data(self):
         """A folder of JPEGs to batches, on one thread and on all cores."""
-        from scripts import plain  # noqa: PLC0415
-        from stgan import data  # noqa: PLC0415
+        from scripts.bench import plain
+        from stgan import data
 
         with tempfile.TemporaryDirectory() as folder:
             paths = _noisy_photos(folder, 64) * self.args.epochs
@@ -234,8 +239,7 @@ class Benchmark:
 
     def metrics(self):
         """PSNR and SSIM of a folder of sheets, on all cores."""
-        from scripts import plain  # noqa: PLC0415
-        from stgan import metrics, sheets  # noqa: PLC0415
+        from scripts.bench import plain
 
         with tempfile.TemporaryDirectory() as path, _without_progress():
             folder = _noisy_sheets(path, self.config, self.args.sheets)
@@ -265,7 +269,7 @@ class Benchmark:
             experiment = _experiment(folder, dataclasses.replace(
                 self.config, dataroot=os.path.join(folder, 'data')), images)
             positions = [str(position + 1) for position in range(images)]
-            commands = [[os.path.join(ROOT, 'scripts', 'plain.py'), experiment, '--img',
+            commands = [[os.path.join(ROOT, 'scripts', 'bench', 'plain.py'), experiment, '--img',
                          *positions],
                         [os.path.join(ROOT, 'test.py'), '--experiment_name',
                          os.path.basename(experiment), '--test_int', '2', '--clear', '--img',
@@ -361,8 +365,6 @@ def _run(arguments, folder):
 
 def _noisy_photos(folder, count):
     """Paths of JPEGs of CelebA's size, and about its bytes."""
-    import imlib  # noqa: PLC0415
-
     random, paths = np.random.RandomState(0), []
     for number in range(1, count + 1):
         small = random.randint(0, 256, [28, 23, 3], np.uint8).repeat(8, 0).repeat(8, 1)
@@ -375,9 +377,6 @@ def _noisy_photos(folder, count):
 
 def _noisy_sheets(path, config, count):
     """A `SheetFolder` of sheets as test.py writes them."""
-    import imlib  # noqa: PLC0415
-    from stgan import sheets  # noqa: PLC0415
-
     plan, random = sheets.single_plan(config, 2.), np.random.RandomState(0)
     size, columns = config.img_size, len(plan.columns)
     names = [f'{number:06d}.png' for number in range(1, count + 1)]
@@ -394,8 +393,6 @@ def _noisy_sheets(path, config, count):
 
 def _experiment(folder, config, images):
     """Folder of an experiment with random weights and slots, as training leaves it."""
-    from stgan import attributes  # noqa: PLC0415
-
     os.makedirs(os.path.join(config.dataroot, 'img_align_celeba'))
     names = [os.path.basename(path) for path in _noisy_photos(
         os.path.join(config.dataroot, 'img_align_celeba'), images)]
@@ -405,18 +402,16 @@ def _experiment(folder, config, images):
         stream.write('\n'.join([str(images), ' '.join(attributes.CELEBA_ATTRIBUTES)] + rows))
     experiment = os.path.join(folder, 'output', 'speed')
     config.save(experiment)
-    # In a process of its own, whose memory is free before the commands run.
-    list(parallel_map(_save_weights, [(config, experiment), (config, '')], 2, chunksize=1))
+    # A process that has ended takes no memory from the commands that are measured next.
+    with Way(functools.partial, _save_weights, config, experiment) as save:
+        save()
     return experiment
 
 
-def _save_weights(case):
+def _save_weights(config, experiment):
     """Write a checkpoint of a training that has not begun."""
-    config, experiment = case
-    if not experiment:
-        return    # a second item, as parallel_map stays in its process for one
-    from stgan import data, training  # noqa: PLC0415
-    from tflib import checkpoint, tf, utils  # noqa: PLC0415
+    from stgan import data, training
+    from tflib import checkpoint, tf, utils
 
     size = config.img_size
     labels = tf.zeros([config.batch_size, config.n_att], tf.int64)
@@ -429,14 +424,14 @@ def _save_weights(case):
 
 @contextlib.contextmanager
 def _without_progress():
-    """Progress bars of library code are not what this command has to say."""
+    """Hide progress bars of library code."""
     with open(os.devnull, 'w') as nowhere, contextlib.redirect_stderr(nowhere):
         yield
 
 
 def machine():
     """What the figures depend on."""
-    from tflib import utils  # noqa: PLC0415
+    from tflib import utils
 
     model, flags = platform.processor(), []
     with contextlib.suppress(OSError), open('/proc/cpuinfo') as stream:
@@ -448,29 +443,25 @@ def machine():
             'threads': usable_cores()}
 
 
-def print_table(facts, rows):
-    """Print what was measured."""
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
+def print_facts(facts):
+    """Print the machine, and the heads of the columns that `print_row` fills."""
+    print(f'{facts["tensorflow"]}, Python {facts["python"]}, {facts["threads"]} threads, '
+          f'{facts["cpu"]} ({" ".join(facts["features"])})')
+    print('matrix product, GFLOP/s: ' + ', '.join(
+        f'{name} {value:.0f}' for name, value in facts['peak'].items()))
+    print(LINE.format('', 'plain', 'here', 'ratio', 'GFLOP/s', 'of peak', 'diff.'), flush=True)
 
-    console = Console()
-    console.print(f'{facts["tensorflow"]}, Python {facts["python"]}, {facts["threads"]} threads, '
-                  f'{facts["cpu"]} ({" ".join(facts["features"])})', markup=False)
-    console.print('matrix product, GFLOP/s: ' + ', '.join(
-        f'{name} {value:.0f}' for name, value in facts['peak'].items()), markup=False)
-    table = Table('', 'plain', 'here', 'ratio', 'GFLOP/s', 'of peak', 'diff.', box=None,
-                  padding=(0, 1, 0, 0), pad_edge=False)
-    for column in table.columns:
-        column.no_wrap = True
-    for row in rows:
-        unit = row.get('unit')
-        plain, here = (f'{row[way]:.0f} {unit}' if unit else _seconds(row[way])
-                       for way in ('plain', 'fast'))
-        table.add_row(row['what'], plain, here, f'{row["ratio"]:.2f}x',
+
+def print_row(row):
+    """Print what was measured as a line."""
+    unit = row.get('unit')
+    plain, here = (f'{row[way]:.0f} {unit}' if unit else _seconds(row[way])
+                   for way in ('plain', 'fast'))
+    print(LINE.format(row['what'], plain, here, f'{row["ratio"]:.2f}x',
                       f'{row["gflops"]:.0f}' if 'gflops' in row else '',
                       f'{row["of peak"]:.0%}' if 'of peak' in row else '',
-                      f'{row["difference"]:.0e}' if 'difference' in row else '')
-    console.print(table)
+                      f'{row["difference"]:.0e}' if 'difference' in row else '').rstrip(),
+          flush=True)
 
 
 def _seconds(value):
@@ -501,16 +492,18 @@ def main():
     if args.sheets < 10:
         parser.error(f'--sheets {args.sheets}: expected at least 10')
 
-    from tflib import utils  # noqa: PLC0415
+    from tflib import utils
     utils.resolve_device('auto')    # quietly
     for precision in args.precisions:
         utils.session_config('cpu', precision)    # refuses what cannot mix
     benchmark = Benchmark(args)
     facts = dict(machine(), peak=benchmark.measure_peak())
+    print_facts(facts)
     rows = []
     for part in args.parts or PARTS:
-        rows += getattr(benchmark, part)()
-    print_table(facts, rows)
+        for row in getattr(benchmark, part)():
+            print_row(row)
+            rows.append(row)
     if args.output:
         write_json(args.output, dict(facts, options=vars(args), rows=rows))
         print(f'wrote {args.output}')
