@@ -26,17 +26,17 @@ def text(page):
 
 
 def code_lines(page):
-    """Lines that a reader may paste: of console blocks, and commands in the text."""
+    """Lines of a page that a reader may paste: of console blocks, and commands in the text."""
     joined = text(page).replace('\\\n', ' ')
     for block in re.findall(r'```console\n(.*?)```', joined, re.S):
         yield from (re.sub(r'^\$ ', '', line) for line in block.splitlines())
     yield from re.findall(r'(?<!`)`((?:python|bash|make) [^`\n]+)`', joined)
 
 
-def commands(page):
-    """[(script or module, sub-command or '', flags)] of the commands that run this project."""
+def commands(lines):
+    """[(script, sub-command or '', flags)] of the commands in some lines that run this project."""
     found = []
-    for line in code_lines(page):
+    for line in lines:
         folder = ''
         for part in line.split('&&'):
             if not re.match(r'\s*(python|bash|cd) ', part):
@@ -55,14 +55,19 @@ def commands(page):
 
 DOCUMENTED = {}
 for page in PAGES:
-    for script, word, flags in commands(page):
+    for script, word, flags in commands(code_lines(page)):
         DOCUMENTED.setdefault((script, word), set()).update(flags)
 
 
 def test_there_are_commands():
-    assert len(commands('README.md')) >= 5 and len(DOCUMENTED) >= 20
+    assert len(commands(code_lines('README.md'))) >= 5 and len(DOCUMENTED) >= 20
     assert '--dis_fc_dim' in DOCUMENTED['train.py', '']    # on the second line of a command
     assert ('precision_tool/__main__.py', 'ac') in DOCUMENTED
+
+
+def flags_of(out):
+    """The flags that --help shows."""
+    return set(re.findall(r'(?<![\w-])--?[a-z]\w*', out))
 
 
 @pytest.mark.parametrize('script, word', sorted(DOCUMENTED))
@@ -74,7 +79,27 @@ def test_flags_exist(run, script, word):
     else:
         status, out, _ = run(script, *[word] if word else [], '--help')
     assert status == 0
-    assert DOCUMENTED[script, word] <= set(re.findall(r'(?<![\w-])--?[a-z]\w*', out))
+    assert DOCUMENTED[script, word] <= flags_of(out)
+
+
+@pytest.mark.parametrize('script', [
+    str(path.relative_to(ROOT)) for folder in ('', 'att_classification', 'scripts', 'scripts/toy',
+                                               'scripts/bench', 'scripts/ascend')
+    for path in sorted((ROOT / folder).glob('*.py')) if 'ArgumentParser' in path.read_text('utf-8')
+    or 'parse_training' in path.read_text('utf-8')])
+def test_help_fits_and_its_examples_can_be_pasted(run, monkeypatch, script):
+    monkeypatch.setenv('COLUMNS', '80')
+    done = run(script, '--help')
+    usage, *_ = done.out.split('\n\n')
+    assert done.status == 0 and len(usage.splitlines()) <= 2
+    assert [line for line in done.out.splitlines() if len(line) > 80] == []
+    assert not re.search(r'default: (None|False|\(|\[|\))|None:', done.out)
+    examples = done.out.partition('examples:\n')[2].replace('\\\n', ' ')
+    found = commands(line.strip() for line in examples.splitlines())
+    assert found or script == 'scripts/ascend/report_run.py'    # which people do not run
+    for command, _, flags in found:
+        known = done.out if command.endswith(script) else run(command, '--help').out
+        assert set(flags) <= flags_of(known.partition('examples:')[0])
 
 
 @pytest.mark.parametrize('page', [*PAGES, '.github/workflows/ci.yml'])
@@ -86,7 +111,7 @@ def test_make_targets_exist(page):
 
 @pytest.mark.parametrize('page, translation', TRANSLATED.items())
 def test_translation_shows_the_same(page, translation):
-    assert commands(translation) == commands(page)
+    assert commands(code_lines(translation)) == commands(code_lines(page))
     for pattern in (r'^#+ ', r'^\|', r'^- ', r'`(--\w+)', r'\]\((?:\.\./)*(?:docs/)?(?:zh-CN/)?'
                     r'([\w.]+\.(?:md|py))'):
         shown, wanted = (sorted(re.findall(pattern, text(name), re.M))
