@@ -99,7 +99,7 @@ def test_attribute_subset(painted_folder):
 
 
 def test_labels_of_published_sheets_come_from_the_list(published_run):
-    """Fault 9: no tfrecord is needed, and no number of attributes is written into the code."""
+    """No tfrecord is needed, and no number of attributes is written into the code."""
     folder = sheets.open_folder(str(published_run / 'output' / 'golden' / 'sample_testing'))
 
     class Nobody:

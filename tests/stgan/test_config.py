@@ -119,7 +119,7 @@ def test_illegal_test_options_are_named(arguments, complaint):
 
 
 def test_test_ints_are_numbers():
-    """Fault 1: the published code keeps them as text and crashes."""
+    """The published code keeps them as text and crashes."""
     options = parse('--test_atts', 'Bald', 'Male', '--test_ints', '1.0', '2', options=TestConfig)
     assert options.test_ints == (1., 2.)
 
