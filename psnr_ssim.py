@@ -1,7 +1,8 @@
 """PSNR and SSIM of the reconstructions in an experiment's test sheets.
 
-First `python test.py --experiment_name 128 --test_int 2`, then
-`python psnr_ssim.py --experiment_name 128`.
+Examples:
+    python test.py --experiment_name 128 --test_int 2
+    python psnr_ssim.py --experiment_name 128
 """
 
 import os
@@ -19,7 +20,8 @@ def main():
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument('--experiment_name', help='measure output/NAME/sample_testing')
     where.add_argument('--img_dir', help='folder of sheets, wherever it is')
-    parser.add_argument('--threads', type=int, help='sheets measured at once; None: one per core')
+    parser.add_argument('--threads', type=int,
+                        help='sheets measured at once; default: one per core')
     parser.add_argument('--allow_lossy', action='store_true', help='measure JPEG sheets too')
     parser.add_argument('--allow_incomplete', action='store_true',
                         help='measure although sheets of labels.csv are missing')

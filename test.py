@@ -1,8 +1,12 @@
 """Edit test images with a trained experiment: one PNG sheet per image.
 
-Single attributes: `python test.py --experiment_name 128 --test_int 2`.
-Several at once: `python test.py --experiment_name 128 --test_atts Pale_Skin Male`.
-Intensity control: `python test.py --experiment_name 128 --test_slide --test_att Male`.
+Every attribute by itself, or with --test_atts several at once, or with --test_slide one attribute
+at growing intensities.
+
+Examples:
+    python test.py --experiment_name 128 --test_int 2
+    python test.py --experiment_name 128 --test_atts Pale_Skin Male
+    python test.py --experiment_name 128 --test_slide --test_att Male
 """
 
 from pylib import ArgumentParser, run_command

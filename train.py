@@ -1,6 +1,9 @@
 """Train STGAN in high precision. Repeating the command resumes.
 
-Example: `python train.py --dataroot DATAROOT --experiment_name 128`.
+Examples:
+    python train.py --dataroot DATAROOT --experiment_name 128
+    python train.py --dataroot DATAROOT --experiment_name attgan \\
+        --use_stu false --shortcut_layers 1 --inject_layers 1
 """
 
 from pylib import run_command

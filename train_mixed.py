@@ -1,7 +1,10 @@
 """Train STGAN in mixed precision with dynamic loss scaling, by Ascend's recipe.
 
 Only defaults differ from train.py. Repeating the command resumes.
-Example: `python train_mixed.py --dataroot DATAROOT --experiment_name 128_mixed`.
+
+Examples:
+    python train_mixed.py --dataroot DATAROOT --experiment_name 128_mixed
+    python train_mixed.py --device npu --show_session
 """
 
 from pylib import run_command

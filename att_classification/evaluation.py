@@ -62,13 +62,12 @@ class Classifier:
 class Result(NamedTuple):
     """Outcome of an evaluation of n attributes; fractions in [0,1]."""
 
-    atts: List[str]
+    atts: List[str]                 # [n], those that were evaluated
     images: int                     # number of sheets
-    source_accuracy: np.ndarray     # [n], of the classifier on the source images
-    accuracy: np.ndarray            # [n], edits that look to it like the inverted source label
-    error: np.ndarray               # [n], mean share of other attributes that an edit changed
-    error_each: np.ndarray          # [n,n], of edits (rows) that changed an attribute (column), 0
-                                    # on the diagonal
+    source_accuracy: np.ndarray     # [n], the classifier on the source images
+    accuracy: np.ndarray            # [n], edits it takes for the inverted source label
+    error: np.ndarray               # [n], mean of what an edit changed beside its attribute
+    error_each: np.ndarray          # [n,n], the same by edit (row) and attribute; diagonal 0
 
 
 def _sheet_labels(folder, atts, dataroot):
@@ -177,6 +176,22 @@ def write_result(folder, result):
                                for att, row in zip(result.atts, result.error_each)),
         paper={'images': 19962, 'mean_accuracy': PAPER_ACCURACY}))
     _plot_confusion(os.path.join(folder, 'attribute_accuracy.png'), result)
+
+
+def measure(folder, config):
+    """Do what test.py does: evaluate, print, write the report beside the folder of the sheets.
+
+    Args:
+        folder: a `sheets.SheetFolder`.
+        config: an `options.EvaluationConfig`.
+    """
+    utils.select_gpus(config.gpu)
+    classifier_ = Classifier(config.checkpoint, config.device, config.threads)
+    result = evaluate(folder, classifier_, config.atts, config.dataroot)
+    print_result(result)
+    report_folder = os.path.dirname(os.path.abspath(folder.path))
+    write_result(report_folder, result)
+    print(f'wrote {os.path.join(report_folder, "attribute_accuracy")}.json, .png')
 
 
 def _plot_confusion(path, result):

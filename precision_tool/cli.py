@@ -1,7 +1,11 @@
-"""The command line: one command and done, or a prompt (`python -m precision_tool`).
+"""Find the operator at which an NPU run goes wrong, from dump files.
 
-Example: `python -m precision_tool ac`. Exit status: 0, 1 if a check found something, 2 for bad
-input.
+With a command, do that; without one, show a prompt. COMMAND --help tells more. Exit status: 0, 1 if
+a check found something, 2 for bad input.
+
+Examples:
+    python -m precision_tool ac
+    python -m precision_tool
 """
 
 import argparse
@@ -33,7 +37,7 @@ def positive(text):
 
 def build_parser():
     """The parser of a line: common flags and a sub-parser for each command."""
-    parser = ArgumentParser(prog='precision_tool', description=__doc__.split('\n', maxsplit=1)[0])
+    parser = ArgumentParser(prog='precision_tool', description=__doc__)
     parser.add_argument('--root', default=DATA_ROOT, help='folder of all dumps and results')
     parser.add_argument('--json', action='store_true', help='answer in JSON, for scripts')
     subparsers = parser.add_subparsers(dest='command', metavar='COMMAND', title='commands')
@@ -42,9 +46,9 @@ def build_parser():
         function = getattr(commands, name)
         summary = function.__doc__.splitlines()[0]
         sub = subparsers.add_parser(
-            name, aliases=ALIASES.get(name, []), help=summary, allow_abbrev=False,
-            description=f'{summary}\n\nexample: python -m precision_tool {name} {example}'.rstrip(),
-            formatter_class=argparse.RawDescriptionHelpFormatter)
+            name, aliases=ALIASES.get(name, []), help=summary,
+            description=f'{summary}\n\nExamples:\n'
+                        f'    python -m precision_tool {name} {example}'.rstrip())
         sub.set_defaults(function=function)
         return sub.add_argument
 

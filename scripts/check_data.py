@@ -2,7 +2,10 @@
 
 Images are decoded by the decoder of training, in parallel. Exit status: 0 if all is well, 1 if
 something is wrong, 2 if the data set cannot be read at all.
-Example: `python scripts/check_data.py --dataroot DATAROOT`.
+
+Examples:
+    python scripts/check_data.py --dataroot DATAROOT
+    python scripts/check_data.py --dataroot DATAROOT --report problems.json
 """
 
 import functools
@@ -75,12 +78,14 @@ def inspect(celeba, processes=None):
 
 
 def main():
-    parser = ArgumentParser(description=__doc__.split('\n\n', maxsplit=1)[0])
+    parser = ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add('--dataroot', required=True, help='folder of list_attr_celeba.txt and the images')
-    add('--split', default='auto', help='as in train.py; tells which duplicates are in two parts')
+    add('--dataroot', required=True, metavar='DIR',
+        help='folder of list_attr_celeba.txt and the images')
+    add('--split', default='auto', metavar='HOW',
+        help='as in train.py; tells which duplicates are in two parts')
     add('--use_cropped_img', action='store_true', help='take img_crop_celeba[_png]')
-    add('--processes', type=int, help='workers; None: one per core')
+    add('--processes', type=int, help='workers; default: one per core')
     add('--report', metavar='FILE', help='write all problems to this JSON file')
     args = parser.parse_args()
     if args.processes is not None and args.processes < 1:

@@ -1,7 +1,11 @@
 """The whole job on toy data: draw faces, train STGAN and the classifier, edit, measure.
 
 Runs the commands of the README one after another, then prints a table and draws a picture.
-Example: `make demo`, or `python scripts/demo.py`. Repeating it resumes.
+Repeating it resumes.
+
+Examples:
+    make demo
+    python scripts/demo.py
 """
 
 import os

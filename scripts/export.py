@@ -4,11 +4,14 @@ A frozen TensorFlow graph (binary GraphDef, weights included), all float32, S th
 img_size:
 
     input1  [N,S,S,3]    images in [-1,1]
-    input2  [N,n_att]    signed target labels: -thres_int off, +thres_int on, times the intensity
+    input2  [N,n_att]    signed target labels: -thres_int off, thres_int on,
+                         both times the intensity
     input3  [N,n_att]    signed source labels
     output  [N,S,S,3]    edited images in [-1,1]
 
-Example: `python scripts/export.py --experiment_name 128`.
+Examples:
+    python scripts/export.py --experiment_name 128
+    python scripts/export.py --experiment_name 128 --batch_size 1
 """
 
 import os
@@ -85,12 +88,12 @@ def describe(config, path, batch_size):
 
 
 def main():
-    parser = ArgumentParser(description=__doc__.splitlines()[0])
+    parser = ArgumentParser(description=__doc__)
     add = parser.add_argument
     add('--experiment_name', required=True, help='name of the folder below output/')
     add('--format', choices=('pb',), default='pb', help='pb: frozen TensorFlow graph')
-    add('--output', help='file to write; None: output/NAME/NAME.pb')
-    add('--batch_size', type=int, help='fixed number of images, as NPUs want; None: any number')
+    add('--output', metavar='FILE', help='file to write; default: output/NAME/NAME.pb')
+    add('--batch_size', type=int, help='fixed number of images, as NPUs want; default: any number')
     args = parser.parse_args()
     if args.batch_size is not None and args.batch_size < 1:
         parser.error(f'--batch_size {args.batch_size}: expected at least 1')

@@ -4,7 +4,11 @@ Makes the files that a debugging session starts from, out of this project's own 
 tensors of a float32 run under TensorFlow's debugger, and what an NPU would dump - every tensor in
 16 bits, in the NPU's layouts and file format, its compiled graph, and an overflow record. No NPU is
 involved: the 16-bit run is TensorFlow's, each result rounded. docs/precision_tool.md walks through
-what to type then. Example: `python scripts/precision_walkthrough.py`.
+what to type then.
+
+Examples:
+    python scripts/precision_walkthrough.py
+    python scripts/precision_walkthrough.py --overflow Genc/Conv_3/Conv2D
 """
 
 import json
@@ -167,14 +171,16 @@ def write_overflow(workspace, values, name, task, data_type):
 
 
 def main():
-    parser = ArgumentParser(description=__doc__.split('\n\n', maxsplit=1)[0])
-    parser.add_argument('--root', default=DATA_ROOT, help='folder to write')
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument('--root', default=DATA_ROOT, metavar='DIR', help='folder to write')
     parser.add_argument('--data_type', default='float16', choices=sorted(DATA_TYPES),
                         help='of the NPU\'s tensors')
     parser.add_argument('--img_size', type=int, default=64, help='image height and width')
     parser.add_argument('--dim', type=int, default=16, help='channels of the outermost layers')
-    parser.add_argument('--broken', default=BROKEN, help='operator to break; "none": none')
-    parser.add_argument('--overflow', default='', help='operator that overflows; default: none')
+    parser.add_argument('--broken', default=BROKEN, metavar='NAME',
+                        help='operator to break; "none": none')
+    parser.add_argument('--overflow', default='', metavar='NAME',
+                        help='operator that overflows; default: none')
     args = parser.parse_args()
     workspace = Workspace(args.root)
     if os.path.exists(workspace.root):

@@ -2,8 +2,11 @@
 
 Reads what img2bin.py wrote (--bin_dir) and msame's results `<k>_<i>_output_0.bin`, raw float32
 [S,S,3] in [-1,1] (--result_dir: the folder with a time in its name that msame makes).
-Example: `python scripts/ascend/bin2img.py --bin_dir output/128/bins --result_dir
-output/128/msame/20240131_120000 --output_dir output/128/offline/sheets`.
+
+Examples:
+    python scripts/ascend/bin2img.py --bin_dir output/128/bins \\
+        --result_dir output/128/msame/20240131_120000 \\
+        --output_dir output/128/offline/sheets
 """
 
 import os
@@ -101,7 +104,7 @@ class Bins:
 
 
 def main():
-    parser = ArgumentParser(description=__doc__.splitlines()[0])
+    parser = ArgumentParser(description=__doc__)
     add = parser.add_argument
     add('--bin_dir', required=True, metavar='DIR', help='folder that img2bin.py wrote')
     add('--result_dir', required=True, metavar='DIR', help='folder of the results')

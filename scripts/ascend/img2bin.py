@@ -8,7 +8,10 @@ inverted) become three files of the same name, float32 in C order, as msame read
     DIR/input3/<k>_<i>.bin    signed source label [n_att]
 
 DIR/bins.json tells what they show; bin2img.py turns the results into sheets.
-Example: `python scripts/ascend/img2bin.py --experiment_name 128 --output_dir output/128/bins`.
+
+Examples:
+    python scripts/ascend/img2bin.py --experiment_name 128 \\
+        --output_dir output/128/bins
 """
 
 import os
@@ -136,11 +139,11 @@ def write_bins(options, config, folder):
 
 
 def main():
-    parser = ArgumentParser(description=__doc__.splitlines()[0])
+    parser = ArgumentParser(description=__doc__)
     add = parser.add_argument
     add('--experiment_name', required=True, help='name of the folder below output/')
     add('--output_dir', required=True, metavar='DIR', help='folder to write')
-    add('--dataroot', default='',
+    add('--dataroot', default='', metavar='DIR',
         help='data folder; default: the one the experiment was trained with')
     add('--img', type=int, nargs='+', default=[], metavar='N',
         help='1-based list positions of the images; default: the test split')

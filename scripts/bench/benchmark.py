@@ -3,7 +3,11 @@
 After a warm-up both ways take turns, each in a process of its own where it would profit from memory
 that the other one keeps. Seconds are medians, ratios are medians of each round's ratio. Weights are
 random, images are noise: neither changes the time.
-Example: `python scripts/bench/benchmark.py sheet edit`.
+
+Examples:
+    python scripts/bench/benchmark.py
+    python scripts/bench/benchmark.py sheet edit
+    python scripts/bench/benchmark.py train --dim 16 --output train16.json
 """
 
 import contextlib
@@ -478,9 +482,10 @@ def _seconds(value):
 def main():
     parser = ArgumentParser(description=__doc__)
     # No `choices`: of Python 3.7 to 3.8, which refuse an empty list of them.
-    parser.add_argument('parts', nargs='*', help=f'what to measure: {" ".join(PARTS)}')
+    parser.add_argument('parts', nargs='*', metavar='PART',
+                        help=f'what to measure: {" ".join(PARTS)}; default: all')
     parser.add_argument('--dim', type=int, default=64, help='channels of the first layers')
-    parser.add_argument('--img_size', type=int, default=128)
+    parser.add_argument('--img_size', type=int, default=128, help='image height and width')
     parser.add_argument('--batch_sizes', type=int, nargs='+', default=[8, 16], help='of training')
     parser.add_argument('--precisions', nargs='+', default=['high'], choices=('high', 'mixed'),
                         help='of the fast way; the plain one is in high')
@@ -488,7 +493,7 @@ def main():
     parser.add_argument('--images', type=int, default=200, help='of the part `test`')
     parser.add_argument('--sheets', type=int, default=2000, help='of the part `metrics`')
     parser.add_argument('--epochs', type=int, default=64, help='over 64 photos, of the part `data`')
-    parser.add_argument('--output', default='', help='JSON file to write; default: none')
+    parser.add_argument('--output', default='', metavar='FILE', help='JSON file to write')
     args = parser.parse_args()
     unknown = set(args.parts).difference(PARTS)
     if unknown:

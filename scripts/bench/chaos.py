@@ -5,7 +5,9 @@ two iterations, or while it saves. Now and then the newest checkpoint is damaged
 round. The last run is left alone until its end. Then weights, optimizer state and log must equal
 those of the undisturbed run bit for bit, and every image must have been used exactly once a pass.
 
-Example: `python scripts/bench/chaos.py --folder chaos`; `--rounds 5` for a short one.
+Examples:
+    python scripts/bench/chaos.py --folder chaos
+    python scripts/bench/chaos.py --folder chaos --rounds 5
 """
 
 import os
@@ -202,7 +204,8 @@ def require_once_a_pass(folder, images):
 
 def main():
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument('--folder', default='chaos', help='new folder for data, runs and logs')
+    parser.add_argument('--folder', default='chaos', metavar='DIR',
+                        help='new folder for data, runs and logs')
     parser.add_argument('--rounds', type=int, default=50, help='how often to end the training')
     parser.add_argument('--seed', type=int, default=0, help='of what happens when')
     args = parser.parse_args()

@@ -1,8 +1,12 @@
 """What mixed precision costs and gains: toy models trained in both, from equal seeds.
 
 Trains with the demo's recipe, once per precision and seed, edits and measures all runs in float32,
-and times both training graphs in one process, taking turns. Repeating it resumes.
-Example: `python scripts/bench/compare_precision.py --seeds 0 1 2`. Flags not listed go to train.py.
+and times both training graphs in one process, taking turns. Repeating it resumes. Flags not listed
+go to train.py.
+
+Examples:
+    python scripts/bench/compare_precision.py --seeds 0 1 2
+    python scripts/bench/compare_precision.py --seeds 0 --device cpu
 """
 
 import dataclasses
@@ -109,14 +113,16 @@ def print_table(measured, iteration, product, seeds):
 
 def main():
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument('--dataroot', default=DATA, help='data folder; toy faces, if absent')
+    parser.add_argument('--dataroot', default=DATA, metavar='DIR',
+                        help='data folder; toy faces, if absent')
     parser.add_argument('--name', default='compare', help='first part of the experiments\' names')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2],
                         help='one pair of runs for each')
-    parser.add_argument('--shared_epochs', type=int, default=0, help='epochs that both precisions '
-                        'share, trained in high: differences are smaller then, and chance too')
+    parser.add_argument('--shared_epochs', type=int, default=0, help='first epochs that both '
+                        'precisions share, trained in high: chance then matters less')
     parser.add_argument('--rounds', type=int, default=10, help='iterations timed per precision')
-    parser.add_argument('--device', default='auto', choices=('auto', 'cpu', 'gpu'))
+    parser.add_argument('--device', default='auto', choices=('auto', 'cpu', 'gpu'),
+                        help='where to run')
     args, extra = parser.parse_known_args()
     experiment_folder(args.name)  # refuses what is no plain name
     if args.rounds < 1:

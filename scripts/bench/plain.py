@@ -1,10 +1,12 @@
 """The published code's way of doing things, which benchmark.py compares with.
 
-As a command it edits like the published test.py, from start to end:
-`python scripts/bench/plain.py output/128 --img 182638`; sheets go to output/128/plain.
+As a command it edits like the published test.py, from start to end. Sheets go to the folder plain
+of the experiment.
+
+Examples:
+    python scripts/bench/plain.py output/128 --img 182638
 """
 
-import argparse
 import contextlib
 import functools
 import gc
@@ -19,6 +21,7 @@ if not __package__:
     import _checkout
 
 import imlib
+from pylib import ArgumentParser
 from stgan import attributes, sheets
 from stgan.celeba import CelebA, crop_box
 from stgan.config import CHECKPOINTS, load_config
@@ -135,9 +138,10 @@ def load_images(paths, img_size, crop, batch_size, threads=16):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('experiment_dir')
-    parser.add_argument('--dataroot', default='')
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument('experiment_dir', metavar='EXPERIMENT_DIR', help='such as output/128')
+    parser.add_argument('--dataroot', default='', metavar='DIR',
+                        help='data folder; default: the one the experiment was trained with')
     parser.add_argument('--img', type=int, nargs='*', help='1-based list positions')
     args = parser.parse_args()
     # Whole, as published: tflib, which comes next, would leave parts of it out.

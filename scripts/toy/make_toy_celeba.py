@@ -14,6 +14,10 @@ pictures hold enough of them (CelebA's fraction in brackets): Bald .06 (.023), E
 Drawn and labelled as well: 5_o_Clock_Shadow, Arched_Eyebrows, Bags_Under_Eyes, Goatee,
 Heavy_Makeup, Receding_Hairline, Rosy_Cheeks, Sideburns, Straight_Hair, Wavy_Hair,
 Wearing_Earrings. The other 12 names are always -1.
+
+Examples:
+    python scripts/toy/make_toy_celeba.py data/toy
+    python scripts/toy/make_toy_celeba.py data/other --images 500 --seed 1
 """
 
 import os
@@ -181,11 +185,11 @@ def make_data_set(folder, images=3000, seed=0, processes=None):
 
 def main():
     """The command."""
-    parser = pylib.ArgumentParser(description='Draw face pictures in CelebA\'s layout.')
+    parser = pylib.ArgumentParser(description=__doc__)
     parser.add_argument('output_dir', metavar='OUTPUT_DIR', help='a new folder, or the same set')
     parser.add_argument('--images', type=int, default=3000, help='how many pictures')
     parser.add_argument('--seed', type=int, default=0, help='another seed draws other faces')
-    parser.add_argument('--processes', type=int, help='workers; None: one per usable core')
+    parser.add_argument('--processes', type=int, help='workers; default: one per usable core')
     arguments = parser.parse_args()
     for name, lowest in (('images', 1), ('seed', 0), ('processes', 1)):
         value = getattr(arguments, name)
