@@ -21,8 +21,7 @@ def main():
     config, _ = load_config(options.folder)
     plan = plan_test(config, options)
 
-    # Only now: TensorFlow takes seconds to load, a bad flag should not.
-    from stgan.testing import make_sheets  # noqa: PLC0415
+    from stgan.testing import make_sheets
     make_sheets(options, config, plan)
 
 

@@ -13,8 +13,7 @@ from stgan.config import parse_training
 def main():
     config, options = parse_training(__doc__)
 
-    # Only now: TensorFlow takes seconds to load, a bad flag should not.
-    from stgan.training import run  # noqa: PLC0415
+    from stgan.training import run
     run(config, **options)
 
 

@@ -14,8 +14,7 @@ from stgan.config import MIXED_RECIPE, parse_training
 def main():
     config, options = parse_training(__doc__, **MIXED_RECIPE)
 
-    # Only now: TensorFlow takes seconds to load, a bad flag should not.
-    from stgan.training import run  # noqa: PLC0415
+    from stgan.training import run
     run(config, **options)
 
 

@@ -15,13 +15,14 @@ import shlex
 import sys
 from cmd import Cmd
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+if not __package__:
+    import _checkout
 
-from precision_tool import commands, sources  # noqa: E402
-from precision_tool.output import Output  # noqa: E402
-from precision_tool.results import THRESHOLD  # noqa: E402
-from precision_tool.workspace import DATA_ROOT, Workspace  # noqa: E402
-from pylib import ArgumentParser, CommandError, UserError, run_command  # noqa: E402
+from precision_tool import commands, sources
+from precision_tool.output import Output
+from precision_tool.results import THRESHOLD
+from precision_tool.workspace import DATA_ROOT, Workspace
+from pylib import ArgumentParser, CommandError, UserError, run_command
 
 # The same commands under the names of other versions of the official tool.
 ALIASES = {'cp': ['compare'], 'vc': ['vector_compare']}

@@ -35,10 +35,10 @@ DATA_TYPES = {'float16': 'DT_FLOAT16', 'bfloat16': 'DT_BF16'}
 
 def frozen_generator(img_size, dim):
     """GraphDef of a generator with random weights that are constants, and what to feed it."""
-    from scripts.export import INPUTS, OUTPUT, add_generator, input_shapes  # noqa: PLC0415
-    from stgan.config import RunConfig  # noqa: PLC0415
-    from tflib import tf, utils  # noqa: PLC0415
-    from tflib.layers import GlorotUniform  # noqa: PLC0415
+    from scripts.export import INPUTS, OUTPUT, add_generator, input_shapes
+    from stgan.config import RunConfig
+    from tflib import tf, utils
+    from tflib.layers import GlorotUniform
 
     config = RunConfig(img_size=img_size, enc_dim=dim, dec_dim=dim, stu_dim=dim)
     with tf.Graph().as_default() as graph:
@@ -56,8 +56,8 @@ def frozen_generator(img_size, dim):
 
 def write_golden(workspace, frozen, feeds, output):
     """Run the graph under TensorFlow's debugger and convert what it dumped."""
-    from precision_tool import tf_config, tf_dump  # noqa: PLC0415
-    from tflib import tf  # noqa: PLC0415
+    from precision_tool import tf_config, tf_dump
+    from tflib import tf
 
     with tf.Graph().as_default() as graph:
         tf.import_graph_def(frozen, name='')
@@ -72,7 +72,7 @@ def rounded_graph(frozen, data_type, broken):
     Returns:
         (GraphDef, OrderedDict of operator -> name of its rounded result).
     """
-    from tflib import tf  # noqa: PLC0415
+    from tflib import tf
     float32, half = tf.float32.as_datatype_enum, tf.as_dtype(data_type).as_datatype_enum
     result, rounded = tf.GraphDef(versions=frozen.versions), OrderedDict()
     for node in frozen.node:
@@ -102,8 +102,8 @@ def _result_type(node):
 
 def compute(graph_def, names, feeds):
     """{operator: its result} of a GraphDef."""
-    from precision_tool import tf_config  # noqa: PLC0415
-    from tflib import tf  # noqa: PLC0415
+    from precision_tool import tf_config
+    from tflib import tf
 
     with tf.Graph().as_default() as graph:
         tf.import_graph_def(graph_def, name='')
