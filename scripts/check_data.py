@@ -13,13 +13,19 @@ import hashlib
 import itertools
 from collections import Counter, OrderedDict
 
-from tqdm import tqdm
-
 if not __package__:
     import _checkout
 
 import imlib
-from pylib import ArgumentParser, RunFailed, UserError, parallel_map, run_command, write_json
+from pylib import (
+    ArgumentParser,
+    RunFailed,
+    UserError,
+    parallel_map,
+    progress,
+    run_command,
+    write_json,
+)
 from stgan.celeba import ALIGNED_SIZE, PARTS, CelebA
 
 HARMLESS = 'attributes that never change'    # unless they are to be edited
@@ -56,8 +62,8 @@ def inspect(celeba, processes=None):
     results = itertools.chain.from_iterable(parallel_map(
         functools.partial(check_images, crop=celeba.crop), chunks, processes, chunksize=1))
     first = {}
-    for index, (problem, size, digest) in zip(present, tqdm(
-            results, total=len(present), unit='image', dynamic_ncols=True)):
+    for index, (problem, size, digest) in zip(present, progress(
+            results, total=len(present), unit='image')):
         path = paths[index]
         if problem:
             found['unreadable'].append(f'{path}: {problem}')

@@ -8,12 +8,11 @@ from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from tqdm import tqdm
-
 from pylib import (
     UserError,
     atomic_path,
     keep_freed_memory,
+    progress,
     usable_cores,
     write_json,
     write_text,
@@ -112,8 +111,7 @@ def measure_folder(folder, threads=None):
     # Threads: what takes time, zlib and NumPy, runs beside Python, and processes would have to be
     # started first.
     with ThreadPoolExecutor(threads or usable_cores()) as pool:
-        values = list(tqdm(pool.map(measure, names), total=len(names), unit='sheet',
-                           dynamic_ncols=True))
+        values = list(progress(pool.map(measure, names), total=len(names), unit='sheet'))
     return OrderedDict(zip(names, values))
 
 

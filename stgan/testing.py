@@ -5,10 +5,9 @@ from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from tqdm import tqdm
 
 import imlib
-from pylib import FolderLock, StopRequest, UserError, remove_unfinished, usable_cores
+from pylib import FolderLock, StopRequest, UserError, progress, remove_unfinished, usable_cores
 from stgan import attributes, data, sheets
 from stgan.celeba import CelebA
 from stgan.editing import Editor
@@ -68,11 +67,11 @@ def _edit_and_write(options, plan, editor, celeba, todo, description):
     size = max(1, options.edit_batch // len(plan.columns))
     batches = data.load_images(celeba.paths([index for _, index in todo]), editor.config.img_size,
                                celeba.crop, size)
-    progress = tqdm(batches, total=-(-len(todo) // size), unit='batch', dynamic_ncols=True)
+    progress_ = progress(batches, total=-(-len(todo) // size), unit='batch')
     # Sheets are composed, compressed and written while the next batch is edited.
     with StopRequest() as stop, ThreadPoolExecutor(usable_cores()) as writers:
         writing = []
-        for number, images in enumerate(progress):
+        for number, images in enumerate(progress_):
             if stop.requested:
                 raise stop.interruption(f'stopped with {len(todo) - number * size} sheets to go; '
                                         'the same command goes on')
