@@ -1,5 +1,6 @@
 """Plain Python helpers that know nothing of images or TensorFlow."""
 
+from pylib.bars import progress
 from pylib.command import (
     ArgumentParser,
     CommandError,
@@ -25,7 +26,6 @@ from pylib.files import (
 from pylib.locks import FolderLock
 from pylib.memory import keep_freed_memory, release_freed_memory, share_freed_memory
 from pylib.processes import parallel_map, usable_cores
-from pylib.progress import progress
 from pylib.signals import StopRequest
 
 __all__ = [
@@ -33,6 +33,6 @@ __all__ = [
     'RunFailed', 'StopRequest', 'UserError', 'append_json_line', 'atomic_path',
     'cut_json_lines',
     'keep_freed_memory', 'parallel_map', 'progress', 'read_json', 'read_json_lines',
-    'release_freed_memory', 'remove_unfinished', 'run_command', 'share_freed_memory', 'sync', 'usable_cores', 'warn',
-    'write_json', 'write_text',
+    'release_freed_memory', 'remove_unfinished', 'run_command', 'share_freed_memory', 'sync',
+    'usable_cores', 'warn', 'write_json', 'write_text',
 ]

@@ -1,5 +1,6 @@
 """Progress: a bar for people, a line a minute for log files."""
 
+import contextlib
 import fcntl
 import os
 import pty
@@ -12,10 +13,10 @@ import termios
 from conftest import ROOT
 
 SCRIPT = '''
-import time, pylib.progress
-pylib.progress.LOG_INTERVAL = {interval}
+import time, pylib.bars
+pylib.bars.LOG_INTERVAL = {interval}
 began = time.monotonic()
-bar = pylib.progress.progress(range(40), unit='sheet')
+bar = pylib.bars.progress(range(40), unit='sheet')
 for _ in bar:
     time.sleep(.05)
     bar.write('said')
@@ -34,11 +35,11 @@ def run_script(interval, stderr=subprocess.PIPE):
 def test_a_log_file_gets_a_line_an_interval():
     seconds, log = run_script(.4)
     lines = log.splitlines()
-    # One at the end too; a busy machine may skip some.
+    # One at the end, too; a busy machine may skip some.
     assert 3 <= len(lines) <= seconds / .4 + 1 and '\r' not in log
     counts = [int(re.fullmatch(r' *\d+%\|.*\| (\d+)/40 .*sheet.*', line).group(1))
               for line in lines]
-    assert counts == sorted(set(counts)) and counts[-1] == 40
+    assert counts == sorted(counts) and counts[0] < 20 and counts[-1] == 40
 
 
 def test_what_takes_less_than_a_minute_is_not_logged():
@@ -50,8 +51,12 @@ def test_a_terminal_gets_a_bar():
     fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack('4H', 24, 80, 0, 0))
     run_script(60, stderr=end)
     os.close(end)
-    shown = os.read(terminal, 100000).decode()
+    shown = b''
+    with contextlib.suppress(OSError):    # at the end
+        while True:
+            shown += os.read(terminal, 4096)
     os.close(terminal)
+    shown = shown.decode()
     assert shown.count('\r') > 3 and '40/40' in shown
 
 
@@ -61,4 +66,4 @@ def test_no_command_has_a_bar_of_its_own():
         for path in (ROOT / folder).rglob('*.py'))]
     assert [path.name for path in files
             if re.search(r'^(?:from|import) tqdm', path.read_text('utf-8'), re.M)] == [
-                'progress.py']
+                'bars.py']
