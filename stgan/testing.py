@@ -66,17 +66,18 @@ def _edit_and_write(options, plan, editor, celeba, todo, description):
     """Make the sheets of `todo`, a list of (sheet name, list position from 0)."""
     folder, thres_int = description[0], editor.config.thres_int
     size = max(1, options.edit_batch // len(plan.columns))
+    unreadable = []
     batches = data.load_images(celeba.paths([index for _, index in todo]), editor.config.img_size,
-                               celeba.crop, size)
+                               celeba.crop, size, unreadable=unreadable)
     progress = tqdm(batches, total=-(-len(todo) // size), unit='batch', dynamic_ncols=True)
     # Sheets are composed, compressed and written while the next batch is edited.
     with StopRequest() as stop, ThreadPoolExecutor(usable_cores()) as writers:
         writing = []
-        for number, images in enumerate(progress):
+        for number, (positions, images) in enumerate(progress):
             if stop.requested:
                 raise stop.interruption(f'stopped with {len(todo) - number * size} sheets to go; '
                                         'the same command goes on')
-            batch = todo[number * size:number * size + len(images)]
+            batch = [todo[position] for position in positions]
             labels = celeba.labels[[index for _, index in batch]]
             results = editor.edit_batch(images, plan.targets(labels),
                                         attributes.signed(labels, thres_int))
@@ -87,6 +88,8 @@ def _edit_and_write(options, plan, editor, celeba, todo, description):
             writing = [writers.submit(_write_sheet, os.path.join(folder, name), image, edits)
                        for (name, _), image, edits in zip(batch, images, results)]
         _finish(writing)
+    if len(unreadable) == len(todo):
+        raise UserError(f'{unreadable[0][0]}: not a readable image ({unreadable[0][1]})')
 
 
 def _write_sheet(path, image, edits):
