@@ -10,7 +10,7 @@ Examples:
 """
 
 from pylib import ArgumentParser, run_command
-from stgan.config import TestConfig, add_options, from_args, load_config
+from stgan.config import TestConfig, add_options, from_args, given, load_config
 from stgan.sheets import plan_test
 
 
@@ -18,6 +18,7 @@ def main():
     parser = ArgumentParser(description=__doc__)
     add_options(parser, TestConfig)
     options = from_args(TestConfig, parser.parse_args())
+    options.check_used(given(parser))
     config, _ = load_config(options.folder)
     plan = plan_test(config, options)
 

@@ -62,18 +62,22 @@ class _TestAccuracy:
 
     def write(self, session, name):
         """Write the accuracy per attribute to test_accuracy.json and print the mean."""
-        hits = np.zeros(len(self._celeba.atts))
-        start = 0
-        for images in data.load_images(self._paths, self._img_size, self._celeba.crop, 64):
-            labels = self._celeba.labels[self._indices[start:start + len(images)]]
+        hits, count, unreadable = np.zeros(len(self._celeba.atts)), 0, []
+        for positions, images in data.load_images(
+                self._paths, self._img_size, self._celeba.crop, 64, unreadable=unreadable):
+            labels = self._celeba.labels[self._indices[positions]]
             logits = session.run(self._logits, {self._images: images})
             hits += ((logits > 0) == (labels == 1)).sum(axis=0)
-            start += len(images)
-        accuracy = hits / len(self._paths)
+            count += len(images)
+        if not count:
+            raise UserError(f'{self._paths[0]}: not a readable image ({unreadable[0][1]}), nor is '
+                            'any other test image; scripts/check_data.py finds all')
+        accuracy = hits / count
         write_json(os.path.join(self._folder, ACCURACY), OrderedDict(
-            checkpoint=name, images=len(self._paths), mean=accuracy.mean(),
+            checkpoint=name, images=count, unreadable_images=len(unreadable), mean=accuracy.mean(),
             attributes=OrderedDict(zip(self._celeba.atts, accuracy))))
-        print(f'\n{name}: accuracy {accuracy.mean():.2%} on {len(self._paths)} test images',
+        left_out = f', {len(unreadable)} unreadable ones left out' if unreadable else ''
+        print(f'\n{name}: accuracy {accuracy.mean():.2%} on {count} test images{left_out}',
               flush=True)
 
 

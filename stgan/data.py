@@ -54,7 +54,11 @@ def decode_image(path, img_size, crop):
 
 
 def unreadable_images(paths, img_size, crop):
-    """Return [(path, reason)] for those of the files that cannot be decoded."""
+    """Return [(path, reason)] for those of the files that cannot be decoded.
+
+    Raises:
+        RunFailed: the image folder is gone.
+    """
     bad = []
     with tf.Graph().as_default() as graph:
         path_ = tf.placeholder(tf.string, [])
@@ -67,8 +71,15 @@ def unreadable_images(paths, img_size, crop):
                 except tf.errors.InvalidArgumentError:
                     bad.append((path, 'cut short, too large, or no JPEG or PNG'))
                 except tf.errors.OpError as error:
+                    _require_folder(os.path.dirname(path))
                     bad.append((path, type(error).__name__))
     return bad
+
+
+def _require_folder(folder):
+    if not os.path.isdir(folder):
+        raise RunFailed(f'{folder}: the image folder is gone; when it is back, repeat the command: '
+                        'it goes on')
 
 
 def _decoder(img_size, crop):
@@ -89,35 +100,56 @@ def _without_autotuning(dataset):
     return dataset.with_options(options)
 
 
-def load_images(paths, img_size, crop, batch_size, threads=None):
-    """Yield float32 batches [<=batch_size,img_size,img_size,3] in [-1,1], decoded in parallel.
+def load_images(paths, img_size, crop, batch_size, threads=None, unreadable=None):
+    """Yield (indices, images) of batches of image files, decoded in parallel.
+
+    Images that cannot be decoded are named by a warning and left out.
 
     Args:
         threads: images decoded at once; None: one per core.
+        unreadable: a list that takes (path, reason) of the images left out.
+
+    Yields:
+        indices: int64 [N], positions in `paths` of the images, ascending; N is batch_size but for
+            the last batch.
+        images: float32 [N,img_size,img_size,3] in [-1,1].
 
     Raises:
-        UserError: an image cannot be decoded.
+        RunFailed: the image folder is gone.
     """
+    paths, todo = np.array(paths, object), np.arange(len(paths))
     with tf.Graph().as_default() as graph:
-        dataset = tf.data.Dataset.from_tensor_slices(list(paths))
+        paths_ = tf.placeholder(tf.string, [None])
+        dataset = tf.data.Dataset.from_tensor_slices(paths_)
         dataset = dataset.map(_decoder(img_size, crop),
                               num_parallel_calls=threads or usable_cores())
         dataset = _without_autotuning(dataset.batch(batch_size).prefetch(2))
-        batch = tf.data.make_one_shot_iterator(dataset).get_next()
+        iterator = tf.data.make_initializable_iterator(dataset)
+        batch = iterator.get_next()
     # Not a `with` block: it would leave its graph the caller's default between two batches.
     session = utils.session('cpu', graph=graph, optimize=False)
+    is_open = is_retried = False
     try:
-        start = 0
-        while start < len(paths):
-            with quiet_native_code():
-                images = session.run(batch)
-            yield images
-            start += batch_size
-    except tf.errors.OpError:
-        bad = unreadable_images(paths[start:start + batch_size], img_size, crop)
-        if not bad:
-            raise
-        raise UserError(f'{bad[0][0]}: not a readable image ({bad[0][1]})') from None
+        while len(todo):
+            try:
+                with quiet_native_code():
+                    if not is_open:
+                        session.run(iterator.initializer, {paths_: paths[todo]})
+                    images = session.run(batch)
+            except tf.errors.OpError:
+                bad = unreadable_images(paths[todo[:batch_size]], img_size, crop)
+                if is_retried and not bad:
+                    raise
+                for path, reason in bad:
+                    warn(f'{path}: not a readable image ({reason}); it is left out')
+                if unreadable is not None:
+                    unreadable += bad
+                names = {path for path, _ in bad}
+                todo = np.array([index for index in todo if paths[index] not in names], np.int64)
+                is_open, is_retried = False, not bad
+            else:
+                yield todo[:batch_size], images
+                todo, is_open, is_retried = todo[batch_size:], True, False
     finally:
         session.close()
 
@@ -208,9 +240,7 @@ class TrainingBatches:
             UserError: too many images are unreadable.
             RunFailed: the image folder is gone.
         """
-        if not os.path.isdir(self._folder):
-            raise RunFailed(f'{self._folder}: the image folder is gone; when it is back, repeat '
-                            'the command: it goes on from the last checkpoint')
+        _require_folder(self._folder)
         samples = self.stream.samples(number * self.batch_size, self.batch_size)
         by_path = {self._paths[sample]: sample for sample in samples}
         bad = unreadable_images(list(by_path), self._img_size, self._crop)

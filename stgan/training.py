@@ -40,9 +40,10 @@ class SampleGrid:
         self._config = config
         self.folder = os.path.join(config.folder, SAMPLES)
         self._graph = editing.EditGraph(config)
-        self._labels = celeba.labels[indices]
-        self._images = np.concatenate(list(data.load_images(
-            celeba.paths(indices), config.img_size, celeba.crop, 16))) if len(indices) else []
+        batches = list(data.load_images(celeba.paths(indices), config.img_size, celeba.crop, 16))
+        self._images = [image for _, images in batches for image in images]
+        self._labels = [celeba.labels[indices[position]] for positions, _ in batches
+                        for position in positions]
 
     def _path(self, name):
         return os.path.join(self.folder, os.path.splitext(name)[0] + '.jpg')
@@ -53,7 +54,7 @@ class SampleGrid:
 
     def write(self, session, name):
         """Write `sample_training/<name>.jpg`: images below each other, as in test sheets."""
-        if not len(self._images):
+        if not self._images:
             return
         config, rows = self._config, []
         for image, row in zip(self._images, self._labels):

@@ -115,7 +115,9 @@ def main():
     # All are read twice, as nothing is to be written before all were good.
     for number in progress(range(len(bins.labels)), desc='check', unit='image'):
         bins.read(number, args.result_dir)
-    sheets.write_description(args.output_dir, bins.settings, bins.columns, bins.labels)
+    folder = sheets.TestFolder(args.output_dir, bins.settings, bins.columns, bins.labels)
+    folder.refuse_conflict('name another --output_dir')
+    folder.write_description()
     for number, sheet in enumerate(progress(bins.labels, desc='write', unit='image')):
         imlib.write(os.path.join(args.output_dir, sheet),
                     sheets.compose(*bins.read(number, args.result_dir)))

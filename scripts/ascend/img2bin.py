@@ -106,7 +106,7 @@ def describe(options, config, checkpoint_path, entries):
 
 
 def write_bins(options, config, folder):
-    """Write the bins of all test images, and last the file that declares them complete."""
+    """Write the bins of the readable test images, and last the file that declares them complete."""
     from stgan import data, testing
     from tflib import checkpoint
 
@@ -115,25 +115,26 @@ def write_bins(options, config, folder):
     celeba, indices = testing.selected_images(config, options)
     paths, labels = celeba.paths(indices), celeba.labels[indices]
     check_folder(folder, len(indices), len(plan.columns))
-    description = describe(options, config, checkpoint_path, [
-        (f'{index + 1:06d}{plan.suffix}.png', celeba.names[index], label)
-        for index, label in zip(indices, labels)])
-
     sources, targets = attributes.signed(labels, config.thres_int), plan.targets(labels)
     batches = data.load_images(paths, config.img_size, celeba.crop, BATCH_SIZE)
-    number = 0
-    for images in progress(batches, total=-(-len(paths) // BATCH_SIZE), unit='batch'):
-        if not number:
+    entries = []
+    for positions, images in progress(batches, total=-(-len(paths) // BATCH_SIZE), unit='batch'):
+        if not entries:
             # Only now: nothing is written before the first images were good.
             for name in INPUTS:
                 os.makedirs(os.path.join(folder, name), exist_ok=True)
             if os.path.exists(os.path.join(folder, DESCRIPTION)):
                 os.unlink(os.path.join(folder, DESCRIPTION))
-        for image in images:
-            write_image(folder, number, image, targets[number], sources[number])
-            number += 1
-    write_json(os.path.join(folder, DESCRIPTION), description)
-    print(f'wrote {folder}: {number} images, {len(plan.columns)} variants each')
+        for position, image in zip(positions, images):
+            write_image(folder, len(entries), image, targets[position], sources[position])
+            index = indices[position]
+            entries.append((f'{index + 1:06d}{plan.suffix}.png', celeba.names[index],
+                            labels[position]))
+    if not entries:
+        raise UserError(f'{paths[0]}: not a readable image, nor is any other of this test')
+    write_json(os.path.join(folder, DESCRIPTION),
+               describe(options, config, checkpoint_path, entries))
+    print(f'wrote {folder}: {len(entries)} images, {len(plan.columns)} variants each')
 
 
 def main():

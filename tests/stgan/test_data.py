@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pylib import UserError
+from pylib import RunFailed, UserError
 from scripts.bench import plain
 from stgan import data
 from stgan.attributes import DEFAULT_ATTRIBUTES
@@ -42,7 +42,7 @@ def test_decoded_pixels_by_formula(tmp_path, img_size, box):
     weights = bicubic_1d(size, img_size)
     crop = image[top:top + size, left:left + size]
     wanted = np.einsum('ai,ijc,bj->abc', weights, crop, weights)
-    (decoded,) = data.load_images([path], img_size, True, 1)
+    ((_, decoded),) = data.load_images([path], img_size, True, 1)
     # The tensor kernel tabulates its weights at 1/1024 pixel.
     np.testing.assert_allclose(decoded[0], np.clip(wanted, 0, 255) / 127.5 - 1, atol=.004)
 
@@ -53,14 +53,14 @@ def test_decoded_pixels_are_the_published_ones(toy_data, img_size, crop):
     paths = [str(toy_data / 'img_align_celeba' / f'{number:06d}.jpg') for number in range(1, 9)]
     with tf.Graph().as_default(), utils.session() as session:
         wanted = session.run([plain.decode_image(path, img_size, crop) for path in paths])
-    (decoded,) = data.load_images(paths, img_size, crop, len(paths))
+    ((_, decoded),) = data.load_images(paths, img_size, crop, len(paths))
     np.testing.assert_allclose(decoded, wanted, rtol=0, atol=1e-5)
 
 
 def test_content_counts_not_the_extension(tmp_path):
     Image.new('RGB', (64, 64), (255, 0, 0)).save(str(tmp_path / 'x.png'))
     (tmp_path / 'x.png').rename(tmp_path / 'x.jpg')
-    (decoded,) = data.load_images([str(tmp_path / 'x.jpg')], 32, False, 1)
+    ((_, decoded),) = data.load_images([str(tmp_path / 'x.jpg')], 32, False, 1)
     np.testing.assert_allclose(decoded[0, 16, 16], [1, -1, -1], atol=.01)
 
 
@@ -141,12 +141,34 @@ def test_errors_of_other_kinds_are_not_blamed_on_images(toy_data):
             batches.recover(session, 0, problem)
 
 
-def test_load_images_names_the_broken_one(tmp_path, toy_data):
+def test_load_images_leaves_out_and_names_the_broken_ones(tmp_path, toy_data, capfd):
     shutil.copytree(str(toy_data), str(tmp_path / 'toy'))
-    paths = CelebA(str(tmp_path / 'toy')).paths(range(5))
-    spoil(paths[3])
-    with pytest.raises(UserError, match='000004.jpg: not a readable image'):
-        list(data.load_images(paths, 32, True, 2))
+    paths = CelebA(str(tmp_path / 'toy')).paths(range(9))
+    wanted = np.concatenate([images for _, images in data.load_images(paths, 32, True, 2)])
+    for broken in (1, 4, 5):
+        spoil(paths[broken])
+    unreadable = []
+    batches = list(data.load_images(paths, 32, True, 2, unreadable=unreadable))
+    assert [indices.tolist() for indices, _ in batches] == [[0, 2], [3, 6], [7, 8]]
+    assert all(indices.dtype == np.int64 for indices, _ in batches)
+    np.testing.assert_array_equal(np.concatenate([images for _, images in batches]),
+                                  wanted[[0, 2, 3, 6, 7, 8]])
+    assert [path for path, _ in unreadable] == [paths[1], paths[4], paths[5]]
+    # libjpeg may say something as well.
+    warnings = [line for line in capfd.readouterr().err.splitlines() if 'warning: ' in line]
+    assert len(warnings) == 3
+    for path, line in zip((paths[1], paths[4], paths[5]), warnings):
+        assert f'warning: {path}: not a readable image' in line
+
+
+def test_a_folder_that_is_gone_is_no_unreadable_image(tmp_path, toy_data):
+    shutil.copytree(str(toy_data), str(tmp_path / 'toy'))
+    paths = CelebA(str(tmp_path / 'toy')).paths(range(9))
+    batches = data.load_images(paths, 32, True, 1)
+    next(batches)
+    shutil.rmtree(str(tmp_path / 'toy'))
+    with pytest.raises(RunFailed, match='img_align_celeba: the image folder is gone'):
+        list(batches)
 
 
 def test_load_images_leaves_the_default_graph_alone(toy_data):

@@ -23,7 +23,7 @@ def images(*shape):
 def write_folder(folder, names=('000001.png', '000002.png'), settings=SETTINGS, write=True):
     plan = sheets.single_plan(CONFIG, 2.)
     labels = OrderedDict((name, ('image.jpg', [0, 1])) for name in names)
-    sheets.write_description(str(folder), settings, plan.columns, labels)
+    sheets.TestFolder(str(folder), settings, plan.columns, labels).write_description()
     for name in names if write else ():
         imlib.write(str(folder / name), sheets.compose(images(32, 32, 3), images(3, 32, 32, 3)))
     return str(folder)
