@@ -17,8 +17,9 @@ from stgan.sheets import plan_test
 def main():
     parser = ArgumentParser(description=__doc__)
     add_options(parser, TestConfig)
-    options = from_args(TestConfig, parser.parse_args())
-    options.check_used(given(parser))
+    args = parser.parse_args()
+    options = from_args(TestConfig, args)
+    options.check_used(given(parser, args))
     config, _ = load_config(options.folder)
     plan = plan_test(config, options)
 

@@ -384,12 +384,15 @@ def parse_training(description, **defaults):
     return from_args(RunConfig, args), {'clear': args.clear, 'show_session': args.show_session}
 
 
-def given(parser):
-    """Names of the options on the command line, whether their values are the defaults or not."""
+def given(parser, args):
+    """Names of the options that the command line gives, be it with their default values.
+
+    Args:
+        args: the namespace that the parser has returned.
+    """
     nothing = object()
-    args = parser.parse_args(namespace=argparse.Namespace(
-        **{action.dest: nothing for action in parser._actions if action.dest != 'help'}))
-    return [name for name, value in vars(args).items() if value is not nothing]
+    again = parser.parse_args(namespace=argparse.Namespace(**dict.fromkeys(vars(args), nothing)))
+    return [name for name, value in vars(again).items() if value is not nothing]
 
 
 def from_args(options, args):

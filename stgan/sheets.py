@@ -376,9 +376,9 @@ def _read_table(path):
                             delimiter=max(',;\t', key=header.count))
         rows = []
         for row in reader:
-            row = [field.strip() for field in row]
-            if any(row):
-                rows.append((reader.line_num, row))
+            fields = [field.strip() for field in row]
+            if any(fields):
+                rows.append((reader.line_num, fields))
         return rows
     except (OSError, UnicodeError, csv.Error) as error:
         raise UserError(f'{path}: not readable ({error}); test.py --clear makes the sheets anew'
@@ -415,7 +415,8 @@ def open_folder(path, allow_lossy=False, allow_incomplete=False):
             del folder.labels[name]
         _name_strays(path, present, folder.labels, f'{LABELS} does not list them')
     else:
-        names = [name for name in present if SHEET_NAME.fullmatch(name)]
+        # Names that are all others' say nothing; what the first image shows does.
+        names = [name for name in present if SHEET_NAME.fullmatch(name)] or present
         _name_strays(path, present, names, 'sheets have names such as 000001.png')
         folder = _published_folder(path, names) if names else None
     if not folder or not folder.labels:
