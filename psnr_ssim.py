@@ -6,12 +6,7 @@ First `python test.py --experiment_name 128 --test_int 2`, then
 
 import os
 
-from rich.console import Console
-from rich.table import Table
-
-from pylib import ArgumentParser, run_command
-from stgan import metrics, sheets
-from stgan.config import experiment_folder
+from pylib import ArgumentParser, run_command, usable_cores
 
 
 def main():
@@ -19,13 +14,20 @@ def main():
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument('--experiment_name', help='measure output/NAME/sample_testing')
     where.add_argument('--img_dir', help='folder of sheets, wherever it is')
-    parser.add_argument('--threads', type=int, help='sheets measured at once; None: one per core')
+    parser.add_argument('--threads', type=int, default=usable_cores(),
+                        help='sheets measured at once')
     parser.add_argument('--allow_lossy', action='store_true', help='measure JPEG sheets too')
     parser.add_argument('--allow_incomplete', action='store_true',
                         help='measure although sheets of labels.csv are missing')
     args = parser.parse_args()
-    if args.threads is not None and args.threads < 1:
+    if args.threads < 1:
         parser.error(f'--threads {args.threads}: expected at least 1')
+
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    from stgan import metrics, sheets  # noqa: PLC0415
+    from stgan.config import experiment_folder  # noqa: PLC0415
     path = args.img_dir or os.path.join(experiment_folder(args.experiment_name), 'sample_testing')
     folder = sheets.open_folder(path, args.allow_lossy, args.allow_incomplete)
 
