@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import os
+import re
 import shutil
 import sys
 import time
@@ -17,7 +18,6 @@ from pylib import (
     NotFinite,
     StopRequest,
     UserError,
-    keep_freed_memory,
     remove_unfinished,
     warn,
 )
@@ -144,7 +144,7 @@ def build(config, batch, device='cpu', plain=False):
         with tf.name_scope('D_loss'):
             d_terms = discriminator_terms(config, batch, alpha, beta, plain)
     d_variables = utils.trainable_variables('D')
-    g_variables = utils.trainable_variables(*editing.GENERATOR_SCOPES)
+    g_variables = utils.trainable_variables(*models.GENERATOR_SCOPES)
     counter = utils.iteration_counter()
     # The order decides which of beta1_power and beta1_power_1 is whose.
     d_update = _update(config, device, 'd', d_terms, d_variables, rate)
@@ -195,8 +195,9 @@ def fit(folder, graph, batches, schedule, report, open_session, newest=None, ini
         Interrupted: after SIGINT, SIGTERM or the time limit, when the iteration is finished and
             saved.
     """
-    checkpoints = checkpoint.Checkpoints(os.path.join(folder, CHECKPOINTS), schedule.num_ckpt,
-                                         schedule.keep_every)
+    checkpoints = checkpoint.Checkpoints(
+        os.path.join(folder, CHECKPOINTS), schedule.num_ckpt,
+        functools.partial(is_kept_for_good, keep_every=schedule.keep_every))
     remove_unfinished(folder, checkpoints.folder, os.path.join(folder, SAMPLES))
     rollbacks, overflows = Rollbacks(folder, schedule.on_nan), Overflows()
     total, n_updates = schedule.epochs * schedule.iterations, len(graph.updates)
@@ -207,7 +208,7 @@ def fit(folder, graph, batches, schedule, report, open_session, newest=None, ini
         iteration = first = _load(session, graph, checkpoints, newest, initialize)
         print(f'{"resuming after" if first else "starting at"} iteration {first} of {total}'
               + (f', from {newest}' if newest else ''), flush=True)
-        name = checkpoint.published_name(*_place(first - 1, schedule))
+        name = published_name(*_place(first - 1, schedule))
         if first and _is_due(first, total, schedule.sample_freq) and report.is_missing(name):
             report.write(session, name)    # the run was killed between checkpoint and report
         if first >= total:
@@ -246,7 +247,7 @@ def fit(folder, graph, batches, schedule, report, open_session, newest=None, ini
 
                     # 3. checkpoint and samples
                     iteration += 1
-                    name = checkpoint.published_name(*place)
+                    name = published_name(*place)
                     stopping = stop.requested
                     if stopping or _is_due(iteration, total, schedule.save_freq,
                                            schedule.keep_every * schedule.iterations):
@@ -271,11 +272,32 @@ def fit(folder, graph, batches, schedule, report, open_session, newest=None, ini
                                             f'{total}; the same command goes on')
 
 
+_PUBLISHED = re.compile(r'Epoch_\((\d+)\)_\((\d+)of(\d+)\)\.ckpt')
+
+
+def published_name(epoch, iteration, iterations):
+    """`Epoch_(e)_(iofn).ckpt`: 0-based epoch, 1-based iteration in it, iterations per epoch."""
+    return f'Epoch_({epoch})_({iteration}of{iterations}).ckpt'
+
+
+def is_kept_for_good(name, keep_every):
+    """Whether a checkpoint is never deleted: every `keep_every` epochs, and what is none of ours.
+
+    Args:
+        keep_every: epochs; 0: no checkpoint of ours is kept.
+    """
+    place = _PUBLISHED.fullmatch(name)
+    if not place:
+        return True
+    epoch, iteration, iterations = map(int, place.groups())
+    return bool(keep_every) and iteration == iterations and (epoch + 1) % keep_every == 0
+
+
 _Place = namedtuple('_Place', 'epoch iteration iterations')
 
 
 def _place(iteration, schedule):
-    """The arguments of `checkpoint.published_name` for a 0-based iteration."""
+    """The arguments of `published_name` for a 0-based iteration."""
     epoch, in_epoch = divmod(iteration, schedule.iterations)
     return _Place(epoch, in_epoch + 1, schedule.iterations)
 
@@ -375,7 +397,6 @@ def train(config, clear=False):
     if config.img_size == 2 ** config.dis_layers:
         warn(f'--dis_layers {config.dis_layers}: leaves a single pixel of --img_size '
              f'{config.img_size}, which instance norm makes constant: D will not learn')
-    keep_freed_memory()
     celeba = data.CelebA(config.dataroot, config.atts, config.split, config.use_cropped_img)
     indices = celeba.part('train')[:config.train_image_num or None]
     schedule = _schedule(config, len(indices), celeba)
@@ -418,7 +439,7 @@ def _initializer(config):
     path = config.init_checkpoint
     if os.path.isdir(path):
         path = checkpoint.require_latest(path)
-    scopes = (*editing.GENERATOR_SCOPES, 'D')
+    scopes = (*models.GENERATOR_SCOPES, 'D')
     weights = checkpoint.without_slots(v for v in tf.global_variables()
                                        if v.op.name.split('/')[0] in scopes)
     checkpoint.check_fits(path, weights, scopes)
