@@ -157,11 +157,8 @@ class SheetFolder:
         values = {value for column in self.columns for value in column.intensities}
         return values.pop() if len(values) == 1 else None
 
-    def read(self, name, count=None):
+    def read(self, name):
         """Return (source [S,S,3], results [E,S,S,3]) of a sheet, uint8.
-
-        Args:
-            count: read the first E results only, which takes less time; None: all.
 
         Raises:
             UserError: unreadable, or of another size than the folder's sheets.
@@ -172,9 +169,9 @@ class SheetFolder:
         if size != (width, height):
             raise UserError(f'{path}: {size[0]}x{size[1]} pixels, expected {width}x{height} '
                             f'({len(self.columns)} results of {self.img_size})')
-        start = self.img_size + gap_width(self.img_size)
-        sheet = imlib.read(path, None if count is None else start + count * self.img_size)
-        results = sheet[:, start:].reshape(self.img_size, -1, self.img_size, 3)
+        sheet = imlib.read(path)
+        results = sheet[:, self.img_size + gap_width(self.img_size):]
+        results = results.reshape(self.img_size, -1, self.img_size, 3)
         return sheet[:, :self.img_size], results.transpose(1, 0, 2, 3)
 
     def column_index(self, kind):
