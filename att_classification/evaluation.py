@@ -177,9 +177,10 @@ def print_result(folder, result):
     table.add_section()
     table.add_row('mean', f'{result.accuracy.mean():.2%}', f'{result.error.mean():.2%}',
                   f'{result.source_accuracy.mean():.2%}')
-    table.add_row(f'paper: {sheets.PAPER_SHEETS} of {sheets.PAPER_SIZE}x{sheets.PAPER_SIZE}, '
-                  f'intensity {sheets.PAPER_INTENSITY}', f'{PAPER_ACCURACY:.2%}', '', '')
+    table.add_row('paper (CelebA)', f'{PAPER_ACCURACY:.2%}', '', '')
     console.print(table)
+    print(f'paper: {sheets.PAPER_SHEETS} sheets of {sheets.PAPER_SIZE}x{sheets.PAPER_SIZE}, '
+          f'intensity {sheets.PAPER_INTENSITY}', flush=True)
     table = Table('edited', *[str(1 + i) for i in range(len(result.atts))],
                   title='changed beside the edit [%], by attribute')
     for i, (att, row) in enumerate(zip(result.atts, result.error_each)):

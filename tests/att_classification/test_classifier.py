@@ -158,7 +158,7 @@ def test_the_table_names_the_conditions(classify, tmp_path):
     done = classify()
     assert done.status == 0, done.err
     assert 'attribute accuracy on 2 sheets of 32x32, intensity 2' in done.out
-    assert 'paper: 19962 of 128x128, intensity 2' in done.out
+    assert 'paper: 19962 sheets of 128x128, intensity 2\n' in done.out
     assert ('not comparable with the paper: 2 sheets instead of 19962; 32x32 pixels instead of '
             '128x128; the mean of Bald Male instead of the published 13 attributes\n') in done.out
     report = json.loads((tmp_path / 'attribute_accuracy.json').read_text())
