@@ -166,11 +166,15 @@ class SheetFolder:
         """
         path = os.path.join(self.path, name)
         height, width = self.sheet_shape[:2]
-        size = imlib.size(path)
-        if size != (width, height):
-            raise UserError(f'{path}: {size[0]}x{size[1]} pixels, expected {width}x{height} '
-                            f'({len(self.columns)} results of {self.img_size})')
-        sheet = imlib.read(path)
+        try:
+            size = imlib.size(path)
+            if size != (width, height):
+                raise UserError(f'{path}: {size[0]}x{size[1]} pixels, expected {width}x{height} '
+                                f'({len(self.columns)} results of {self.img_size})')
+            sheet = imlib.read(path)
+        except UserError as error:
+            way_out = 'delete it, then test.py makes it anew' if self.settings else 'delete it'
+            raise UserError(f'{error}; {way_out}') from None
         results = sheet[:, self.img_size + gap_width(self.img_size):]
         results = results.reshape(self.img_size, -1, self.img_size, 3)
         return sheet[:, :self.img_size], results.transpose(1, 0, 2, 3)
