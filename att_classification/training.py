@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from att_classification.models import classifier
-from pylib import FolderLock, UserError, keep_freed_memory, read_json, write_json
+from pylib import FolderLock, UserError, read_json, write_json
 from stgan import data, losses
 from stgan.training import (
     CHECKPOINTS,
@@ -120,7 +120,6 @@ def train(dataroot,
     if img_size < 32 or img_size % 32:
         raise UserError(f'--img_size {img_size}: expected a multiple of 32 (five poolings)')
     device = utils.resolve_device(device)
-    keep_freed_memory()
     celeba = data.CelebA(dataroot, atts, split, use_cropped_img)
     indices = np.concatenate([celeba.part('train'), celeba.part('val')])
     if not len(celeba.part('test')):

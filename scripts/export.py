@@ -56,7 +56,7 @@ def freeze(config, checkpoint_path, batch_size=None):
         checkpoint_path: path prefix of its weights.
         batch_size: N of inputs and output; None: dynamic.
     """
-    from stgan.editing import GENERATOR_SCOPES  # noqa: PLC0415
+    from stgan.models import GENERATOR_SCOPES  # noqa: PLC0415
     from tflib import checkpoint, tf, utils  # noqa: PLC0415
     with tf.Graph().as_default() as graph:
         add_generator(config, batch_size)

@@ -6,7 +6,6 @@ As a command it edits like the published test.py, from start to end:
 
 import argparse
 import functools
-import gc
 import os
 import sys
 from collections import OrderedDict
@@ -45,6 +44,7 @@ class Generator:
 
 def test(experiment_dir, dataroot, positions, test_int=2.):
     """Edit the images at 1-based list positions, as csmliu/STGAN test.py@8a206ad does."""
+    from stgan import models  # noqa: PLC0415
     from tflib import checkpoint, tf, utils  # noqa: PLC0415
 
     config, _ = load_config(experiment_dir)
@@ -55,7 +55,7 @@ def test(experiment_dir, dataroot, positions, test_int=2.):
     with tf.Graph().as_default(), utils.session() as session:
         generator = Generator(config)
         checkpoint.restore(session, state.model_checkpoint_path, tf.global_variables(),
-                           ('Genc', 'Gstu', 'Gdec'))
+                           models.GENERATOR_SCOPES)
         for index, (image,) in zip(indices, load_images(
                 celeba.paths(indices), config.img_size, celeba.crop, 1)):
             labels = celeba.labels[[index]]
@@ -125,10 +125,7 @@ def main():
     parser.add_argument('--dataroot', default='')
     parser.add_argument('--img', type=int, nargs='*', help='1-based list positions')
     args = parser.parse_args()
-    # Before tflib imports it with less around it, and leaves it out of garbage collection.
-    import tensorflow.compat.v1  # noqa: F401, PLC0415
     test(args.experiment_dir, args.dataroot, args.img)
-    gc.unfreeze()
 
 
 if __name__ == '__main__':
