@@ -102,7 +102,6 @@ def take_other_data(workspace, toy_data):
 
 @pytest.mark.parametrize('prepare, options, difference', [
     (None, ['--test_int', 1], 'intensity 2, now 1'),
-    (None, ['--test_int', 2, '--precision', 'mixed'], 'precision high, now mixed'),
     (take_other_data, ['--test_int', 2, '--dataroot', 'other'], '/other/img_align_celeba'),
     (take_older_weights, ['--test_int', 2], ' of Epoch_(2)_(4of4).ckpt, now '),
     (lambda f, _: (f / 'output/toy/sample_testing/sheet.json').write_text('{'),
