@@ -315,11 +315,12 @@ class TestFolder:
         for sheet in sorted(labels):
             image, values = labels[sheet]
             writer.writerow([sheet, image] + list(values))
-        # Without sheets the description does not count, so it may come last.
-        write_text(os.path.join(self.path, LABELS), text.getvalue())
+        # Without sheets the description binds nobody, so it may be first. What was left out has to
+        # be known before it is no longer listed.
         write_json(os.path.join(self.path, DESCRIPTION), dict(self._description, **({LEFT_OUT: [
             OrderedDict(sheet=name, image=image, reason=reason)
             for name, (image, reason) in sorted(left_out.items())]} if left_out else {})))
+        write_text(os.path.join(self.path, LABELS), text.getvalue())
 
 
 def _differences(stored, wanted):

@@ -234,6 +234,10 @@ def test_unreadable_images_are_left_out_and_listed(tmp_path):
     opened = sheets.open_folder(str(tmp_path))
     assert list(opened.labels) == ['000001.png']
     assert opened.left_out == {'000002.png': ('image.jpg', 'cut short')}
+    listed = (tmp_path / 'labels.csv').read_text()
+    # As left by a process that was killed before it wrote the labels.
+    (tmp_path / 'labels.csv').write_text(listed + '000002.png,image.jpg,0,1\n')
+    assert list(sheets.open_folder(str(tmp_path)).labels) == ['000001.png']
     # It is tried again; other runs of the same test leave the entry alone.
     assert of_test(tmp_path).finished == {'000001.png'}
     of_test(tmp_path, labels={'000001.png': ('image.jpg', [0, 1])}).write_description()
