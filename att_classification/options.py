@@ -11,6 +11,7 @@ from stgan.config import (
     dataroot_option,
     device_option,
     gpu_option,
+    max_bad_images_option,
     on_nan_option,
     option,
     split_option,
@@ -30,6 +31,7 @@ class TrainingConfig:
                                    metavar='NAME')
     use_cropped_img: bool = cropped_option()
     split: str = split_option()
+    max_bad_images: float = max_bad_images_option()
     img_size: int = option(128, 'image height and width, a multiple of 32', minimum=32,
                            maximum=4096)
 

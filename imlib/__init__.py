@@ -77,6 +77,29 @@ def size(path):
         raise UserError(f'{path}: not a readable image ({_reason(error)})') from None
 
 
+def orientation(file):
+    """Return how an image file (path or binary stream) says it is turned: 1 (upright) to 8.
+
+    Source: EXIF 2.3, tag 0x0112. No image, or one that says nothing, is upright.
+    """
+    try:
+        with Image.open(file) as image:
+            value = image.getexif().get(0x0112, 1)
+    except Exception:    # noqa: BLE001  (what damaged metadata raises is not documented)
+        return 1
+    return value if value in range(1, 9) else 1
+
+
+def upright_size(path):
+    """Return (width, height) of an image file as it is to be seen, see `orientation`.
+
+    Raises:
+        UserError: missing or no image.
+    """
+    width, height = size(path)
+    return (height, width) if orientation(path) >= 5 else (width, height)
+
+
 def _reason(error):
     # An OSError of the system has an errno and repeats the path; Pillow's have neither.
     return getattr(error, 'strerror', None) or str(error).splitlines()[0]

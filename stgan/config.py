@@ -67,7 +67,11 @@ split_option = partial(
     'published; "partition", by list_eval_partition.txt; or ratios such as 0.8,0.1,0.1. "auto" is '
     'position for the full CelebA, else partition if there is that file, else 0.9,0.02,0.08',
     metavar='HOW')
-cropped_option = partial(option, False, 'take the square images in img_crop_celeba[_png]')
+cropped_option = partial(option, False,
+                         help='take the square images in img_crop_celeba[_png]')
+max_bad_images_option = partial(
+    option, .001, 'share of the training images that may be unreadable; each is replaced by '
+    'another one', minimum=0, maximum=1)
 time_limit_option = partial(option, 0., 'stop after so many minutes as on SIGTERM; 0: no limit',
                             metavar='MINUTES', minimum=0)
 on_nan_option = partial(
@@ -95,8 +99,7 @@ class RunConfig:
     split: str = split_option(fixed=True)
     train_image_num: int = option(0, 'train on so many images only; 0: on all', fixed=True,
                                   minimum=0)
-    max_bad_images: float = option(.001, 'share of the training images that may be unreadable; '
-                                   'each is replaced by another one', minimum=0, maximum=1)
+    max_bad_images: float = max_bad_images_option()
     seed: int = option(0, 'of initial weights, data order and random numbers', fixed=True,
                        minimum=0)
 
@@ -233,6 +236,8 @@ class TestConfig:
                            metavar='DIR')
     img: Tuple[int, ...] = option((), '1-based list positions of the images, such as 182638 '
                                   '202599; default: the test split', minimum=1)
+    use_cropped_img: bool = cropped_option(
+        help='take the square images in img_crop_celeba[_png]; default: as the experiment did')
     clear: bool = option(False, 'make sheets anew that are there already')
 
     test_int: float = option(1., 'intensity of single edits, in multiples of thres_int; the paper '

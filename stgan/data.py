@@ -1,56 +1,138 @@
 """Image files to batches: decoding, tf.data, and one policy for unreadable images."""
 
 import functools
+import io
 import os
 from typing import NamedTuple
 
 import numpy as np
 
+import imlib
 from pylib import RunFailed, UserError, usable_cores, warn
-from stgan.celeba import crop_box
+from stgan.celeba import ALIGNED_SIZE, crop_box, image_fault
 from stgan.stream import SampleStream
 from tflib import quiet_native_code, tf, utils
 
 # A file of some hundred bytes may claim to be an image of any size ("decompression bomb").
 MAX_PIXELS = 1 << 26
+MAX_REDUCTION = 4    # of squares, without a warning
 PNG_SIGNATURE = b'\x89PNG\r\n\x1a\n'
 
 
-def _require_size(height, width):
-    """An operation that fails for images of no or more than MAX_PIXELS pixels."""
-    pixels = tf.cast(height, tf.int64) * tf.cast(width, tf.int64)
-    return tf.debugging.Assert(tf.logical_and(pixels > 0, pixels <= MAX_PIXELS), [height, width])
+def _require(condition, facts):
+    """An operation that fails unless `condition` holds."""
+    return tf.debugging.Assert(condition, facts)
 
 
-def decode_image(path, img_size, crop):
-    """Graph of one image: file name (string scalar) -> float32 [img_size,img_size,3] in [-1,1].
+def _stored_size(path, content, is_jpeg):
+    """(height, width) of a JPEG or PNG as it is stored; fails for more than MAX_PIXELS pixels."""
+    def jpeg_size():
+        return tf.image.extract_jpeg_shape(content)[:2]
 
-    Running it fails for anything but a JPEG or PNG of up to MAX_PIXELS pixels.
-    """
-    content = tf.io.read_file(path)
-
-    def decode_jpeg():
-        height, width, _ = tf.unstack(tf.image.extract_jpeg_shape(content))
-        with tf.control_dependencies([_require_size(height, width)]):
-            if crop:
-                return tf.image.decode_and_crop_jpeg(content, crop_box(img_size), channels=3)
-            return tf.image.decode_jpeg(content, channels=3)
-
-    def decode_png():
+    def png_size():
         # The first chunk, which has to be the header, begins with width and height.
         is_png = tf.equal(tf.strings.substr(content, 0, 8), PNG_SIGNATURE)
-        width, height = tf.unstack(tf.decode_raw(tf.strings.substr(content, 16, 8), tf.int32,
-                                                 little_endian=False), 2)
-        with tf.control_dependencies([tf.debugging.Assert(is_png, [path]),
-                                      _require_size(height, width)]):
-            image = tf.image.decode_png(content, channels=3)
+        with tf.control_dependencies([_require(is_png, [path])]):
+            return tf.decode_raw(tf.strings.substr(content, 16, 8), tf.int32,
+                                 little_endian=False)[::-1]
+
+    height, width = tf.unstack(tf.cond(is_jpeg, jpeg_size, png_size), 2)
+    pixels = tf.cast(height, tf.int64) * tf.cast(width, tf.int64)
+    allowed = tf.logical_and(pixels > 0, pixels <= MAX_PIXELS)
+    with tf.control_dependencies([_require(allowed, [height, width])]):
+        return tf.identity(height), tf.identity(width)
+
+
+def _orientation(content):
+    """EXIF orientation of an image file's content, int64 scalar in 1 .. 8; 1 is upright.
+
+    Files without such metadata, as CelebA's, are told apart without Python, which would decode one
+    image at a time.
+    """
+    def read_metadata():
+        orientation = tf.py_func(lambda content: np.int64(imlib.orientation(io.BytesIO(content))),
+                                 [content], tf.int64, stateful=False)
+        orientation.set_shape([])
+        return orientation
+
+    has_metadata = tf.strings.regex_full_match(content, r'\C*(Exif|eXIf|tiff:Orientation)\C*')
+    return tf.cond(has_metadata, read_metadata, lambda: tf.constant(1, tf.int64))
+
+
+def _turned_upright(image, orientation):
+    """[H,W,3] as stored, turned as an EXIF orientation tells it is to be seen."""
+    def flip_if(image, axis, *orientations):
+        among = tf.reduce_any(tf.equal(orientation, orientations))
+        return tf.cond(among, lambda: tf.reverse(image, [axis]), lambda: image)
+    image = tf.cond(orientation >= 5, lambda: tf.transpose(image, [1, 0, 2]), lambda: image)
+    return flip_if(flip_if(image, 0, 3, 4, 7, 8), 1, 2, 3, 6, 7)
+
+
+def decode_image(path, img_size, crop, on_large=None):
+    """Graph of one image: file name (string scalar) -> float32 [img_size,img_size,3] in [-1,1].
+
+    Running it fails for anything but a JPEG or PNG of CelebA's aligned size with `crop`, and a
+    square one of up to MAX_PIXELS pixels without.
+
+    Args:
+        on_large: a function (file name as bytes, size, img_size) that is told of squares more than
+            MAX_REDUCTION times as large as `img_size`.
+    """
+    content = tf.io.read_file(path)
+    # By content: data sets from elsewhere have PNGs that are called .jpg.
+    is_jpeg = tf.image.is_jpeg(content)
+    height, width = _stored_size(path, content, is_jpeg)
+    with tf.control_dependencies([height, width]):
+        orientation = _orientation(tf.identity(content))
+    is_upright = tf.equal(orientation, 1)
+    size = tf.stack([height, width])
+    if crop:
+        size = tf.cond(orientation >= 5, lambda: size[::-1], lambda: size)
+        fits = tf.reduce_all(tf.equal(size, ALIGNED_SIZE[::-1]))
+    else:
+        fits = tf.equal(height, width)
+    checks = [_require(fits, [size])]
+    if on_large and not crop:
+        checks.append(tf.cond(
+            height > MAX_REDUCTION * img_size,
+            lambda: tf.py_func(on_large, [path, height, img_size], tf.bool),
+            lambda: tf.constant(False)))
+
+    def decode_whole():
+        image = tf.cond(is_jpeg, lambda: tf.image.decode_jpeg(content, channels=3),
+                        lambda: tf.image.decode_png(content, channels=3))
+        image = tf.cond(is_upright, lambda: image, lambda: _turned_upright(image, orientation))
         return tf.image.crop_to_bounding_box(image, *crop_box(img_size)) if crop else image
 
-    # By content: data sets from elsewhere have PNGs that are called .jpg.
-    image = tf.cond(tf.image.is_jpeg(content), decode_jpeg, decode_png)
+    def decode_crop():
+        return tf.image.decode_and_crop_jpeg(content, crop_box(img_size), channels=3)
+
+    with tf.control_dependencies(checks):
+        content = tf.identity(content)
+    image = (tf.cond(tf.logical_and(is_jpeg, is_upright), decode_crop, decode_whole) if crop
+             else decode_whole())
     image = tf.image.resize_bicubic(image[tf.newaxis], [img_size, img_size])[0]
     image.set_shape([img_size, img_size, 3])
     return tf.clip_by_value(image, 0., 255.) / 127.5 - 1.
+
+
+_large_images = []    # (file name, size, img_size) of the first, then what was said of it
+
+
+def _note_large(path, size, img_size):
+    """Keep the first square that is reduced a lot; any thread may call this."""
+    if not _large_images:
+        _large_images.append((path.decode(), size, img_size))
+    return True
+
+
+def _warn_of_large():
+    """Say once in a process's life that squares are reduced a lot."""
+    if len(_large_images) == 1:
+        path, size, img_size = _large_images[0]
+        _large_images.append(True)
+        warn(f'{path}: {size}x{size} pixels become {img_size}x{img_size} without antialiasing, as '
+             'published, which roughens them; reduce such images beforehand')
 
 
 def unreadable_images(paths, img_size, crop):
@@ -69,7 +151,8 @@ def unreadable_images(paths, img_size, crop):
                     with quiet_native_code():
                         session.run(image, {path_: path})
                 except tf.errors.InvalidArgumentError:
-                    bad.append((path, 'cut short, too large, or no JPEG or PNG'))
+                    bad.append((path, image_fault(path, crop)
+                                or 'cut short, too large, or no JPEG or PNG'))
                 except tf.errors.OpError as error:
                     _require_folder(os.path.dirname(path))
                     bad.append((path, type(error).__name__))
@@ -87,7 +170,7 @@ def _decoder(img_size, crop):
     takes a tenth of a second.
     """
     return tf.autograph.experimental.do_not_convert(
-        functools.partial(decode_image, img_size=img_size, crop=crop))
+        functools.partial(decode_image, img_size=img_size, crop=crop, on_large=_note_large))
 
 
 def _without_autotuning(dataset):
@@ -136,6 +219,7 @@ def load_images(paths, img_size, crop, batch_size, threads=None, unreadable=None
                     if not is_open:
                         session.run(iterator.initializer, {paths_: paths[todo]})
                     images = session.run(batch)
+                _warn_of_large()
             except tf.errors.OpError:
                 bad = unreadable_images(paths[todo[:batch_size]], img_size, crop)
                 if is_retried and not bad:
@@ -205,19 +289,20 @@ class TrainingBatches:
             number += 1
 
     def _dataset(self):
-        n_att = self._labels.shape[1]
+        n_att, decode = self._labels.shape[1], _decoder(self._img_size, self._crop)
         dataset = tf.data.Dataset.from_generator(
             self._descriptions, (tf.string, tf.int64, tf.int64, tf.int64, tf.int64),
             ([None], [None, n_att], [None, n_att], [None], [None]))
         dataset = dataset.flat_map(
             lambda *description: tf.data.Dataset.from_tensor_slices(description))
         dataset = dataset.map(
-            lambda path, *rest: (decode_image(path, self._img_size, self._crop),) + rest,
+            lambda path, *rest: (decode(path),) + rest,
             num_parallel_calls=usable_cores())
         return _without_autotuning(dataset.batch(self.batch_size, drop_remainder=True).prefetch(4))
 
     def replaced(self, number, count):
         """{'replaced_images': n} of `count` batches from `number` on, {} if there are none."""
+        _warn_of_large()
         images = self.stream.bad and self.stream.replaced(number * self.batch_size,
                                                           count * self.batch_size)
         return {'replaced_images': images} if images else {}
