@@ -1,6 +1,7 @@
 """Images as arrays: float [H,W,3] in [-1,1] inside the networks, uint8 [H,W,3] in files."""
 
 import struct
+import warnings
 import zlib
 
 import numpy as np
@@ -12,6 +13,9 @@ try:
     from isal import isal_zlib as fast_zlib  # decompresses in less than half the time
 except ImportError:    # a platform it is not built for
     fast_zlib = zlib
+
+# It counts as none, see `orientation`.
+warnings.filterwarnings('ignore', 'Corrupt EXIF data', UserWarning)
 
 # Sheets grow with the number of columns; Pillow's limit for "decompression bombs" still holds.
 _READ_ERRORS = (OSError, SyntaxError, ValueError, zlib.error, fast_zlib.error,
