@@ -7,12 +7,7 @@ Examples:
 
 import os
 
-from rich.console import Console
-from rich.table import Table
-
 from pylib import ArgumentParser, run_command
-from stgan import metrics, sheets
-from stgan.config import experiment_folder
 
 
 def main():
@@ -28,6 +23,12 @@ def main():
     args = parser.parse_args()
     if args.threads is not None and args.threads < 1:
         parser.error(f'--threads {args.threads}: expected at least 1')
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from stgan import metrics, sheets
+    from stgan.config import experiment_folder
     path = args.img_dir or os.path.join(experiment_folder(args.experiment_name), 'sample_testing')
     folder = sheets.open_folder(path, args.allow_lossy, args.allow_incomplete)
 

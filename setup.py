@@ -35,13 +35,11 @@ setup(
         'pillow>=9.5',
         'matplotlib>=3.5',
         'rich>=13',
+        'scikit-image>=0.19',
         'tqdm>=4.60',
-        # Faster decompression of sheets, where there are wheels of it.
-        'isal>=1.3; platform_machine in "x86_64 AMD64 aarch64 arm64"',
     ],
     extras_require={
-        'dev': ['pytest>=7', 'hypothesis>=6', 'scikit-image>=0.19',
-                'ruff; python_version >= "3.9"'],
+        'dev': ['pytest>=7', 'hypothesis>=6', 'ruff; python_version >= "3.9"'],
         'gpu': ['tensorflow[and-cuda]>=2.15' + CURRENT],
     },
 )

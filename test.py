@@ -10,14 +10,16 @@ Examples:
 """
 
 from pylib import ArgumentParser, run_command
-from stgan.config import TestConfig, add_options, from_args, load_config
+from stgan.config import TestConfig, add_options, from_args, given, load_config
 from stgan.sheets import plan_test
 
 
 def main():
     parser = ArgumentParser(description=__doc__)
     add_options(parser, TestConfig)
-    options = from_args(TestConfig, parser.parse_args())
+    args = parser.parse_args()
+    options = from_args(TestConfig, args)
+    options.check_used(given(parser, args))
     config, _ = load_config(options.folder)
     plan = plan_test(config, options)
 

@@ -8,12 +8,11 @@ from typing import List, NamedTuple
 import numpy as np
 from rich.console import Console
 from rich.table import Table
-from tqdm import tqdm
 
 import imlib
 from att_classification.models import classifier
 from att_classification.training import DESCRIPTION
-from pylib import UserError, atomic_path, read_json, write_json
+from pylib import UserError, atomic_path, progress, read_json, write_json
 from stgan import sheets
 from stgan.attributes import CELEBA_ATTRIBUTES, DEFAULT_ATTRIBUTES
 from stgan.celeba import CelebA
@@ -130,7 +129,7 @@ def evaluate(folder, classifier_, atts=None, dataroot=None):
     predicted = [classifier_.atts.index(att) for att in atts]
     labels = _sheet_labels(folder, atts, dataroot)
     wrong = np.zeros([1 + len(atts), len(atts)])
-    for name, label in tqdm(labels.items(), unit='sheet', dynamic_ncols=True):
+    for name, label in progress(labels.items(), unit='sheet'):
         source, results = folder.read(name)
         images = np.concatenate([source[np.newaxis], results[list(columns.values())]])
         wrong += classifier_.predict(images)[:, predicted] != label

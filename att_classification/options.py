@@ -71,6 +71,7 @@ class EvaluationConfig:
                                     'labels.csv')
     atts: Tuple[str, ...] = option((), 'measure edits of these attributes; default: all of the '
                                    'sheets', metavar='NAME')
+    allow_lossy: bool = option(False, 'measure JPEG sheets too')
     allow_incomplete: bool = option(False, 'measure although sheets of labels.csv are missing')
 
     gpu: str = gpu_option(section='device')

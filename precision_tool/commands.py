@@ -5,10 +5,8 @@ import glob
 import os
 import shutil
 import subprocess
-import sys
 
 import numpy as np
-from tqdm import tqdm
 
 from precision_tool import auto_check, compare, metrics, report, results, sources
 from precision_tool.dump_file import open_dump
@@ -16,7 +14,7 @@ from precision_tool.file_names import decoded_name, plain
 from precision_tool.ge_graph import draw
 from precision_tool.overflow import find_overflows
 from precision_tool.workspace import VARIABLE_ON, VARIABLES
-from pylib import RunFailed, UserError, atomic_path
+from pylib import RunFailed, UserError, atomic_path, progress
 
 # A golden run must have the operations that an NPU has: TensorFlow 2.x fuses some on CPUs, and
 # STGAN's training computes deep convolutions there as matrix products.
@@ -183,13 +181,12 @@ def _comparison(workspace, threshold, graphs, left=None, right=None, folder=None
     Returns:
         (`results.Result`, `compare.Suspect` or None, paths written).
     """
-    with tqdm(unit='tensor', dynamic_ncols=True, leave=False,
-              disable=not sys.stderr.isatty()) as bar:
-        def progress(done, total):
+    with progress(unit='tensor', leave=False) as bar:
+        def show(done, total):
             bar.total = total
             bar.update(done - bar.n)
         result = compare.compare_folders(left or workspace.npu_dump(), right or workspace.tf_dump,
-                                         graphs, processes, progress)
+                                         graphs, processes, show)
     now = datetime.datetime.now().strftime('%Y%m%d%H%M%S')
     path = os.path.join(folder or os.path.join(workspace.vector_compare, now),
                         results.RESULT.format(now))

@@ -1,5 +1,6 @@
 """Plain Python helpers that know nothing of images or TensorFlow."""
 
+from pylib.bars import progress
 from pylib.command import (
     ArgumentParser,
     CommandError,
@@ -31,7 +32,7 @@ __all__ = [
     'UNFINISHED', 'ArgumentParser', 'CommandError', 'FolderLock', 'Interrupted', 'NotFinite',
     'RunFailed', 'StopRequest', 'UserError', 'append_json_line', 'atomic_path',
     'cut_json_lines',
-    'keep_freed_memory', 'parallel_map', 'read_json', 'read_json_lines', 'release_freed_memory',
-    'remove_unfinished', 'run_command', 'share_freed_memory', 'sync', 'usable_cores', 'warn',
-    'write_json', 'write_text',
+    'keep_freed_memory', 'parallel_map', 'progress', 'read_json', 'read_json_lines',
+    'release_freed_memory', 'remove_unfinished', 'run_command', 'share_freed_memory', 'sync',
+    'usable_cores', 'warn', 'write_json', 'write_text',
 ]

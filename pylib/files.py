@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import shutil
-import tempfile
 
 from pylib.command import RunFailed, UserError
 
@@ -22,16 +21,14 @@ def atomic_path(path):
         RunFailed: disk full, no permission and the like; what was at `path` is still there.
     """
     folder, name = os.path.split(os.path.abspath(path))
+    temporary = os.path.join(folder, f'{UNFINISHED}{os.urandom(4).hex()}-{name}')
     with _named_errors(path):
         os.makedirs(folder, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=folder, prefix=UNFINISHED, suffix='-' + name)
-        os.close(handle)
+        # By open(), not tempfile: the system then gives it the permissions of any new file. Python
+        # can only tell which these are by changing the umask, which other threads would notice.
+        open(temporary, 'xb').close()
         try:
             yield temporary
-            # mkstemp makes files private; give them the permissions a plain open() would.
-            umask = os.umask(0)
-            os.umask(umask)
-            os.chmod(temporary, 0o666 & ~umask)
             sync(temporary)
             os.replace(temporary, path)
         except BaseException:

@@ -14,13 +14,19 @@ import itertools
 from collections import Counter, OrderedDict
 from typing import NamedTuple
 
-from tqdm import tqdm
-
 if not __package__:
     import _checkout
 
 import imlib
-from pylib import ArgumentParser, RunFailed, UserError, parallel_map, run_command, write_json
+from pylib import (
+    ArgumentParser,
+    RunFailed,
+    UserError,
+    parallel_map,
+    progress,
+    run_command,
+    write_json,
+)
 from stgan.celeba import PARTS, CelebA, image_fault
 
 # Kinds that are no problem: of attributes, unless they are to be edited.
@@ -75,8 +81,7 @@ def inspect(celeba, processes=None):
     results = itertools.chain.from_iterable(parallel_map(
         functools.partial(check_images, crop=celeba.crop), chunks, processes, chunksize=1))
     first, sizes = {}, Counter()
-    for index, image in zip(present, tqdm(
-            results, total=len(present), unit='image', dynamic_ncols=True)):
+    for index, image in zip(present, progress(results, total=len(present), unit='image')):
         path = paths[index]
         if image.problem:
             found['unreadable'].append(f'{path}: {image.problem}')

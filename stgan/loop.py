@@ -5,14 +5,13 @@ It knows nothing of STGAN; the attribute classifier is trained by it, too.
 
 import contextlib
 import os
+import re
 import shutil
-import sys
 import time
 from collections import OrderedDict
 from typing import Callable, List, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from pylib import (
     NotFinite,
@@ -20,6 +19,7 @@ from pylib import (
     UserError,
     append_json_line,
     cut_json_lines,
+    progress,
     read_json,
     remove_unfinished,
     sync,
@@ -28,6 +28,8 @@ from pylib import (
 )
 from stgan.config import CHECKPOINTS, METRICS, ROLLBACKS, SUMMARIES
 from tflib import checkpoint, summary, tf
+
+_CHECKPOINT = re.compile(r'Epoch_\((\d+)\)_\((\d+)of(\d+)\)\.ckpt')
 
 
 class Update(NamedTuple):
@@ -72,6 +74,15 @@ class Schedule(NamedTuple):
         """
         epoch, in_epoch = divmod(iteration - 1, self.iterations)
         return f'Epoch_({epoch})_({in_epoch + 1}of{self.iterations}).ckpt'
+
+    def keeps_for_good(self, checkpoint_name):
+        """Whether a checkpoint is never deleted: that of an epoch to keep, and none of a run's."""
+        place = _CHECKPOINT.fullmatch(checkpoint_name)
+        if not place:
+            return True
+        epoch, in_epoch, iterations = map(int, place.groups())
+        return bool(self.keep_every) and in_epoch == iterations and (
+            epoch + 1) % self.keep_every == 0
 
     def saves(self, iteration):
         """Whether a checkpoint is due after `iteration` iterations."""
@@ -138,8 +149,8 @@ class _Run:
         self._folder, self._graph, self._batches = folder, graph, batches
         self._schedule, self._report, self._initialize = schedule, report, initialize
         self._groups = {name: update.group for update in graph.updates for name in update.terms}
-        self._checkpoints = checkpoint.Checkpoints(os.path.join(folder, CHECKPOINTS),
-                                                   schedule.num_ckpt, schedule.keep_every)
+        self._checkpoints = checkpoint.Checkpoints(
+            os.path.join(folder, CHECKPOINTS), schedule.num_ckpt, schedule.keeps_for_good)
         remove_unfinished(folder, self._checkpoints.folder)
         self._rollbacks, self._overflows = Rollbacks(folder, schedule.on_nan), Overflows()
         for iteration in self._rollbacks.iterations:
@@ -261,8 +272,7 @@ class _Progress:
 
     def __init__(self, iteration, total):
         self._total, self._seen = total, 0
-        self._bar = tqdm(total=total, initial=iteration, unit='it', dynamic_ncols=True,
-                         mininterval=.5 if sys.stderr.isatty() else 60)
+        self._bar = progress(total=total, initial=iteration, unit='it')
 
     def advance(self, terms):
         """Move on by an iteration, with its losses and the numbers of skipped updates."""

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 
 import imlib
-from pylib import FolderLock, UserError, keep_freed_memory, remove_unfinished, warn
+from pylib import FolderLock, UserError, remove_unfinished, warn
 from stgan import attributes, data, editing, loop, sheets
 from stgan.celeba import CelebA
 from stgan.config import (
@@ -88,7 +88,6 @@ def train(config, clear=False):
     if config.img_size == 2 ** config.dis_layers:
         warn(f'--dis_layers {config.dis_layers}: leaves a single pixel of --img_size '
              f'{config.img_size}, which instance norm makes constant: D will not learn')
-    keep_freed_memory()
     celeba = CelebA(config.dataroot, config.atts, config.split, config.use_cropped_img)
     indices = celeba.part('train')[:config.train_image_num or None]
     schedule = _schedule(config, len(indices), celeba)

@@ -19,12 +19,11 @@ import shutil
 from collections import OrderedDict
 
 import numpy as np
-from tqdm import tqdm
 
 if not __package__:
     import _checkout
 
-from pylib import ArgumentParser, RunFailed, UserError, run_command, write_json
+from pylib import ArgumentParser, RunFailed, UserError, progress, run_command, write_json
 from scripts.export import INPUTS
 from stgan import attributes, sheets
 from stgan.config import CHECKPOINTS, TestConfig, load_config
@@ -119,8 +118,7 @@ def write_bins(options, config, folder):
     sources, targets = attributes.signed(labels, config.thres_int), plan.targets(labels)
     batches = data.load_images(paths, config.img_size, celeba.crop, BATCH_SIZE)
     entries = []
-    for positions, images in tqdm(batches, total=-(-len(paths) // BATCH_SIZE), unit='batch',
-                       dynamic_ncols=True):
+    for positions, images in progress(batches, total=-(-len(paths) // BATCH_SIZE), unit='batch'):
         if not entries:
             # Only now: nothing is written before the first images were good.
             for name in INPUTS:

@@ -65,10 +65,10 @@ def painted_folder(tmp_path):
     """Two sheets: editing Bald works once and disturbs Male once, editing Male always works."""
     config = RunConfig(atts=('Bald', 'Male'), img_size=32)
     names = ['000001.png', '000002.png']
-    sheets.write_description(
+    sheets.TestFolder(
         str(tmp_path), OrderedDict(img_size=32, attributes=['Bald', 'Male']),
         sheets.single_plan(config, 2.).columns,
-        OrderedDict((name, ('x.jpg', [0, 1])) for name in names))
+        OrderedDict((name, ('x.jpg', [0, 1])) for name in names)).write_description()
     # Per image: Other, Male, Bald, Young.
     source = painted([0, 1, 0, 1])
     results = [[source, painted([0, 1, 1, 1]), painted([0, 0, 0, 1])],

@@ -9,7 +9,8 @@ from conftest import ROOT
 
 COMMANDS = sorted(
     str(path.relative_to(ROOT))
-    for folder in ('att_classification', 'scripts') for path in (ROOT / folder).rglob('*.py')
+    for folder in ('att_classification', 'precision_tool', 'scripts')
+    for path in (ROOT / folder).rglob('*.py')
     if "if __name__ == '__main__'" in path.read_text('utf-8'))
 
 
