@@ -19,44 +19,37 @@ MAX_REDUCTION = 4    # of squares, without a warning
 PNG_SIGNATURE = b'\x89PNG\r\n\x1a\n'
 
 
-def _require(condition, facts):
-    """An operation that fails unless `condition` holds."""
-    return tf.debugging.Assert(condition, facts)
-
-
-def _stored_size(path, content, is_jpeg):
-    """(height, width) of a JPEG or PNG as it is stored; fails for more than MAX_PIXELS pixels."""
-    def jpeg_size():
-        return tf.image.extract_jpeg_shape(content)[:2]
-
-    def png_size():
-        # The first chunk, which has to be the header, begins with width and height.
-        is_png = tf.equal(tf.strings.substr(content, 0, 8), PNG_SIGNATURE)
-        with tf.control_dependencies([_require(is_png, [path])]):
-            return tf.decode_raw(tf.strings.substr(content, 16, 8), tf.int32,
-                                 little_endian=False)[::-1]
-
-    height, width = tf.unstack(tf.cond(is_jpeg, jpeg_size, png_size), 2)
+def _checked_size(size, img_size, crop, path, on_large):
+    """(height, width) of an image upright, int32 [2]; fails if it is not one the networks take."""
+    height, width = tf.unstack(size, 2)
     pixels = tf.cast(height, tf.int64) * tf.cast(width, tf.int64)
     allowed = tf.logical_and(pixels > 0, pixels <= MAX_PIXELS)
-    with tf.control_dependencies([_require(allowed, [height, width])]):
-        return tf.identity(height), tf.identity(width)
+    fits = (tf.reduce_all(tf.equal(size, ALIGNED_SIZE[::-1])) if crop
+            else tf.equal(height, width))
+    checks = [tf.debugging.Assert(tf.logical_and(allowed, fits), [size])]
+    if on_large and not crop:
+        checks.append(tf.cond(height > MAX_REDUCTION * img_size,
+                              lambda: tf.py_func(on_large, [path, height, img_size], tf.bool),
+                              lambda: tf.constant(False)))
+    with tf.control_dependencies(checks):
+        return tf.identity(size)
+
+
+def _png_size(content, path):
+    """(height, width), int32 [2]; fails for anything but a PNG."""
+    # The first chunk, which has to be the header, begins with width and height.
+    is_png = tf.equal(tf.strings.substr(content, 0, 8), PNG_SIGNATURE)
+    with tf.control_dependencies([tf.debugging.Assert(is_png, [path])]):
+        return tf.decode_raw(tf.strings.substr(content, 16, 8), tf.int32,
+                             little_endian=False)[::-1]
 
 
 def _orientation(content):
-    """EXIF orientation of an image file's content, int64 scalar in 1 .. 8; 1 is upright.
-
-    Files without such metadata, as CelebA's, are told apart without Python, which would decode one
-    image at a time.
-    """
-    def read_metadata():
-        orientation = tf.py_func(lambda content: np.int64(imlib.orientation(io.BytesIO(content))),
-                                 [content], tf.int64, stateful=False)
-        orientation.set_shape([])
-        return orientation
-
-    has_metadata = tf.strings.regex_full_match(content, r'\C*(Exif|eXIf|tiff:Orientation)\C*')
-    return tf.cond(has_metadata, read_metadata, lambda: tf.constant(1, tf.int64))
+    """EXIF orientation of an image file's content, int64 scalar in 1 .. 8; 1 is upright."""
+    orientation = tf.py_func(lambda content: np.int64(imlib.orientation(io.BytesIO(content))),
+                             [content], tf.int64, stateful=False)
+    orientation.set_shape([])
+    return orientation
 
 
 def _turned_upright(image, orientation):
@@ -71,8 +64,8 @@ def _turned_upright(image, orientation):
 def decode_image(path, img_size, crop, on_large=None):
     """Graph of one image: file name (string scalar) -> float32 [img_size,img_size,3] in [-1,1].
 
-    Running it fails for anything but a JPEG or PNG of CelebA's aligned size with `crop`, and a
-    square one of up to MAX_PIXELS pixels without.
+    Running it fails for anything but a JPEG or PNG of up to MAX_PIXELS pixels that is, upright, of
+    CelebA's aligned size with `crop` and square without.
 
     Args:
         on_large: a function (file name as bytes, size, img_size) that is told of squares more than
@@ -81,36 +74,34 @@ def decode_image(path, img_size, crop, on_large=None):
     content = tf.io.read_file(path)
     # By content: data sets from elsewhere have PNGs that are called .jpg.
     is_jpeg = tf.image.is_jpeg(content)
-    height, width = _stored_size(path, content, is_jpeg)
-    with tf.control_dependencies([height, width]):
-        orientation = _orientation(tf.identity(content))
-    is_upright = tf.equal(orientation, 1)
-    size = tf.stack([height, width])
-    if crop:
-        size = tf.cond(orientation >= 5, lambda: size[::-1], lambda: size)
-        fits = tf.reduce_all(tf.equal(size, ALIGNED_SIZE[::-1]))
-    else:
-        fits = tf.equal(height, width)
-    checks = [_require(fits, [size])]
-    if on_large and not crop:
-        checks.append(tf.cond(
-            height > MAX_REDUCTION * img_size,
-            lambda: tf.py_func(on_large, [path, height, img_size], tf.bool),
-            lambda: tf.constant(False)))
+    has_metadata = tf.strings.regex_full_match(content, r'\C*(Exif|eXIf|tiff:Orientation)\C*')
 
-    def decode_whole():
-        image = tf.cond(is_jpeg, lambda: tf.image.decode_jpeg(content, channels=3),
-                        lambda: tf.image.decode_png(content, channels=3))
-        image = tf.cond(is_upright, lambda: image, lambda: _turned_upright(image, orientation))
+    def checked(size):
+        return tf.control_dependencies([_checked_size(size, img_size, crop, path, on_large)])
+
+    def decode_plain_jpeg():
+        """As all of CelebA's are; no Python, which would decode one image at a time."""
+        with checked(tf.image.extract_jpeg_shape(content)[:2]):
+            if crop:
+                return tf.image.decode_and_crop_jpeg(content, crop_box(img_size), channels=3)
+            return tf.image.decode_jpeg(content, channels=3)
+
+    def decode_any():
+        size = tf.cond(is_jpeg, lambda: tf.image.extract_jpeg_shape(content)[:2],
+                       lambda: _png_size(content, path))
+        # Now, as Pillow decodes a PNG to find its metadata.
+        pixels = tf.reduce_prod(tf.cast(size, tf.int64))
+        with tf.control_dependencies([tf.debugging.Assert(pixels <= MAX_PIXELS, [size])]):
+            orientation = tf.cond(has_metadata, lambda: _orientation(content),
+                                  lambda: tf.constant(1, tf.int64))
+        with checked(tf.cond(orientation >= 5, lambda: size[::-1], lambda: size)):
+            image = tf.cond(is_jpeg, lambda: tf.image.decode_jpeg(content, channels=3),
+                            lambda: tf.image.decode_png(content, channels=3))
+        image = _turned_upright(image, orientation)
         return tf.image.crop_to_bounding_box(image, *crop_box(img_size)) if crop else image
 
-    def decode_crop():
-        return tf.image.decode_and_crop_jpeg(content, crop_box(img_size), channels=3)
-
-    with tf.control_dependencies(checks):
-        content = tf.identity(content)
-    image = (tf.cond(tf.logical_and(is_jpeg, is_upright), decode_crop, decode_whole) if crop
-             else decode_whole())
+    image = tf.cond(tf.logical_and(is_jpeg, tf.logical_not(has_metadata)), decode_plain_jpeg,
+                    decode_any)
     image = tf.image.resize_bicubic(image[tf.newaxis], [img_size, img_size])[0]
     image.set_shape([img_size, img_size, 3])
     return tf.clip_by_value(image, 0., 255.) / 127.5 - 1.

@@ -187,13 +187,13 @@ def test_kaggles_archive(data_set):
     (data_set / 'img_align_celeba').mkdir()
     (data_set / 'images').rename(data_set / 'img_align_celeba' / 'img_align_celeba')
     before = CelebA(str(data_set))
-    for name, header in (('list_attr_celeba', None), ('list_eval_partition', 'image_id,partition')):
-        lines = (data_set / (name + '.txt')).read_text().splitlines()
-        if not header:
-            header, lines = ','.join(['image_id'] + lines[1].split()), lines[2:]
+    for name, skipped, header in (('list_attr_celeba', 1, 'image_id '),
+                                  ('list_eval_partition', 0, 'image_id partition\n')):
+        text = (data_set / (name + '.txt')).read_text()
+        text = header + ''.join(text.splitlines(True)[skipped:])
         (data_set / (name + '.txt')).unlink()
         (data_set / (name + '.csv')).write_text(
-            '\n'.join([header] + [','.join(line.split()) for line in lines]) + '\n')
+            '\n'.join(','.join(line.split()) for line in text.splitlines()) + '\n')
     read = CelebA(str(data_set))
     assert read.notes == [f'the images are in {data_set}/img_align_celeba/img_align_celeba']
     assert (read.atts, read.names) == (before.atts, before.names)
