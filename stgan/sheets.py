@@ -7,6 +7,7 @@ have neither.
 """
 
 import codecs
+import contextlib
 import csv
 import io
 import os
@@ -17,7 +18,7 @@ from typing import Callable, List, NamedTuple
 import numpy as np
 
 import imlib
-from pylib import UserError, read_json, warn, write_json, write_text
+from pylib import RunFailed, UserError, read_json, warn, write_json, write_text
 from stgan import attributes
 from stgan.config import SETTING, load_config
 
@@ -165,11 +166,15 @@ class SheetFolder:
         """
         path = os.path.join(self.path, name)
         height, width = self.sheet_shape[:2]
-        size = imlib.size(path)
-        if size != (width, height):
-            raise UserError(f'{path}: {size[0]}x{size[1]} pixels, expected {width}x{height} '
-                            f'({len(self.columns)} results of {self.img_size})')
-        sheet = imlib.read(path)
+        try:
+            size = imlib.size(path)
+            if size != (width, height):
+                raise UserError(f'{path}: {size[0]}x{size[1]} pixels, expected {width}x{height} '
+                                f'({len(self.columns)} results of {self.img_size})')
+            sheet = imlib.read(path)
+        except UserError as error:
+            way_out = 'delete it, then test.py makes it anew' if self.settings else 'delete it'
+            raise UserError(f'{error}; {way_out}') from None
         results = sheet[:, self.img_size + gap_width(self.img_size):]
         results = results.reshape(self.img_size, -1, self.img_size, 3)
         return sheet[:, :self.img_size], results.transpose(1, 0, 2, 3)
@@ -188,6 +193,13 @@ class SheetFolder:
             f"attributes: put the experiment's {SETTING} into the folder")
         raise UserError(f'{self.path}: its sheets show no {kind}; take the folder that '
                         f'`test.py --test_int 2` writes (sample_testing){unknown}')
+
+    def conditions(self):
+        """What a report says of the sheets beside their number."""
+        said = OrderedDict((name, self.settings[name]) for name in ('checkpoint', 'precision')
+                           if name in self.settings)
+        return OrderedDict(img_size=self.img_size, test_int=self.intensity,
+                           unreadable_images=len(self.left_out), **said)
 
     def unlike_paper(self):
         """In which conditions the sheets differ from those of the paper's tables, in words."""
@@ -334,7 +346,7 @@ def _in_words(description):
             '+'.join(f'{value:g}' for value in column.intensities) for column in edits))
     except (KeyError, TypeError, ValueError):
         words['edits'] = str(description.get('columns'))
-    return {name: value if len(value) <= 80 else value[:77] + '...'
+    return {name: value if len(value) <= 120 else f'{value[:57]}...{value[-60:]}'
             for name, value in words.items()}
 
 
@@ -500,6 +512,19 @@ def _published_folder(path, names):
     return SheetFolder(path, height, columns, atts, OrderedDict((name, None) for name in names))
 
 
+def print_conditions(folder, unlike):
+    """Print what a reader of figures beside the paper's has to know.
+
+    Args:
+        unlike: conditions that differ from the paper's, in words.
+    """
+    if folder.left_out:
+        print(f'{len(folder.left_out)} images of the test could not be read and have no sheets '
+              f'({", ".join(image for image, _ in list(folder.left_out.values())[:5])})')
+    print('not comparable with the paper: ' + '; '.join(unlike) if unlike else
+          'number of sheets, size and intensity are those of the paper')
+
+
 def report_path(folder, output_dir, name):
     """Where a command writes its report on the sheets of a `SheetFolder`.
 
@@ -519,6 +544,15 @@ def report_path(folder, output_dir, name):
         raise UserError(f'{path}: is the report on the sheets in {of[:200]}; name another folder '
                         'with --output_dir')
     return path
+
+
+@contextlib.contextmanager
+def report_errors():
+    """Context of writing a report: what fails there names the way out of a read-only folder."""
+    try:
+        yield
+    except RunFailed as error:
+        raise RunFailed(f'{error}, or name another folder with --output_dir') from None
 
 
 def sheets_in_report(folder, path):

@@ -71,6 +71,10 @@ CASES = {
     'batch larger than the data': (nothing, [*TRAIN, '--batch_size', '99'], '--batch_size 99'),
     'no GPU': (nothing, [*TRAIN, '--device', 'gpu'], '--device gpu'),
     'slide without flag': (nothing, [*TEST, '--test_att', 'Bald'], '--test_slide and --test_att'),
+    'intensity of single edits for others': (
+        nothing, [*TEST, '--test_atts', 'Bald', '--test_int', '1'], '--test_int: has no effect'),
+    'number of a slide that is none': (nothing, [*TEST, '--n_slide', '10'],
+                                       '--n_slide: has no effect'),
     'attribute not edited': (nothing, [*TEST, '--test_atts', 'Smiling'], '--test_atts Smiling'),
     'position outside the list': (nothing, [*TEST, '--img', '61'], '--img 61: the list has'),
     'no experiment': (nothing, ['test.py', '--experiment_name', 'none'], 'output/none: no such'),

@@ -9,8 +9,6 @@ Examples:
 
 import contextlib
 import functools
-import gc
-import importlib
 import os
 from collections import OrderedDict
 from unittest import mock
@@ -146,10 +144,7 @@ def main():
                         help='take img_crop_celeba[_png]; default: as the experiment did')
     parser.add_argument('--img', type=int, nargs='*', help='1-based list positions')
     args = parser.parse_args()
-    # Whole, as published: tflib, which comes next, would leave parts of it out.
-    importlib.import_module('tensorflow.compat.v1')
     test(args.experiment_dir, args.dataroot, args.img, args.use_cropped_img)
-    gc.unfreeze()
 
 
 if __name__ == '__main__':
