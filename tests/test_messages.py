@@ -108,8 +108,9 @@ def messages(node):
             getattr(part.func, 'id', getattr(part.func, 'attr', '')) in (
                 'warn', 'print', 'error', 'interruption', 'UserError', 'RunFailed'))
         if is_call or isinstance(part, ast.Raise):
-            yield ' '.join(text.value for text in ast.walk(part) if isinstance(text, ast.Constant)
-                           and isinstance(text.value, str))
+            # Python 3.7 calls the value of a string s.
+            texts = [vars(text).get('value', vars(text).get('s')) for text in ast.walk(part)]
+            yield ' '.join(text for text in texts if isinstance(text, str))
 
 
 @pytest.fixture(scope='module')
