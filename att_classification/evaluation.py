@@ -92,7 +92,7 @@ def _sheet_labels(folder, atts, dataroot):
         return OrderedDict((name, folder.labels[name][1][columns]) for name in names)
     if not dataroot:
         raise UserError(f'{folder.path}: no {sheets.LABELS}; name the data folder with --dataroot')
-    celeba = CelebA(dataroot, atts)
+    celeba = CelebA(dataroot, atts, labels_only=True)
     labels = OrderedDict()
     for name in names:
         position = re.match(r'\d+', name)

@@ -11,6 +11,7 @@ from stgan.config import (
     dataroot_option,
     device_option,
     gpu_option,
+    max_bad_images_option,
     on_nan_option,
     option,
     split_option,
@@ -31,6 +32,7 @@ class TrainingConfig:
                                    metavar='NAME')
     use_cropped_img: bool = cropped_option()
     split: str = split_option()
+    max_bad_images: float = max_bad_images_option()
     img_size: int = option(128, 'image height and width, a multiple of 32', minimum=SIZES[0],
                            maximum=SIZES[-1])
 
@@ -71,6 +73,7 @@ class EvaluationConfig:
                                     'labels.csv')
     atts: Tuple[str, ...] = option((), 'measure edits of these attributes; default: all of the '
                                    'sheets', metavar='NAME')
+    allow_lossy: bool = option(False, 'measure JPEG sheets too')
     allow_incomplete: bool = option(False, 'measure although sheets of labels.csv are missing')
     output_dir: str = option('', "folder of the report; default: the one that holds the sheets' "
                              'folder', metavar='DIR')

@@ -120,7 +120,8 @@ def train(config):
         raise UserError(f'{description_path}: trained with other attributes, img_size, seed or '
                         'batch_size; take another --output_dir, or --clear to start over')
     with FolderLock(folder), tf.Graph().as_default():
-        batches = data.TrainingBatches(celeba, indices, config.img_size, batch_size, config.seed)
+        batches = data.TrainingBatches(celeba, indices, config.img_size, batch_size, config.seed,
+                                       config.max_bad_images)
         graph = build(batches.batch, config.seed)
         test = _TestAccuracy(celeba, config.img_size, folder)
         newest = None if config.clear else checkpoint.latest(checkpoints)
@@ -129,6 +130,8 @@ def train(config):
         print(f'{utils.tensorflow_version()} on the {device}: {len(celeba.atts)} attributes, '
               f'{len(indices)} images to train on, {len(celeba.part("test"))} to test on '
               f'({celeba.split})', flush=True)
+        for note in celeba.notes:
+            print(note, flush=True)
         if config.clear:
             remove_training(folder, ACCURACY)
         write_json(description_path, description)

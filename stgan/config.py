@@ -70,6 +70,9 @@ split_option = partial(
     metavar='HOW')
 cropped_option = partial(option, False,
                          help='take the square images in img_crop_celeba[_png]')
+max_bad_images_option = partial(
+    option, .001, 'share of the training images that may be unreadable; each is replaced by '
+    'another one', minimum=0, maximum=1)
 time_limit_option = partial(option, 0., 'stop after so many minutes as on SIGTERM; 0: no limit',
                             metavar='MINUTES', minimum=0)
 on_nan_option = partial(
@@ -97,8 +100,7 @@ class RunConfig:
     split: str = split_option(fixed=True)
     train_image_num: int = option(0, 'train on so many images only; 0: on all', fixed=True,
                                   minimum=0)
-    max_bad_images: float = option(.001, 'share of the training images that may be unreadable; '
-                                   'each is replaced by another one', minimum=0, maximum=1)
+    max_bad_images: float = max_bad_images_option()
     seed: int = option(0, 'of initial weights, data order and random numbers', fixed=True,
                        minimum=0)
 

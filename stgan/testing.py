@@ -10,14 +10,15 @@ import imlib
 from pylib import FolderLock, StopRequest, UserError, progress, remove_unfinished, usable_cores
 from stgan import attributes, data, sheets
 from stgan.celeba import CelebA
+from stgan.config import SETTING
 from stgan.editing import Editor
 from tflib import checkpoint, utils
 
 
 def selected_images(config, options):
     """Return (CelebA, 0-based list positions int64 [n]) of a test."""
-    celeba = CelebA(options.dataroot or config.dataroot, config.atts, config.split,
-                    options.use_cropped_img or config.use_cropped_img)
+    celeba = CelebA(options.dataroot or _stored_dataroot(options.folder, config), config.atts,
+                    config.split, options.use_cropped_img or config.use_cropped_img)
     if not options.img:
         indices = celeba.part('test')
         if not len(indices):
@@ -28,6 +29,21 @@ def selected_images(config, options):
         if position > len(celeba):
             raise UserError(f'--img {position}: the list has images 1 to {len(celeba)}')
     return celeba, np.array(list(OrderedDict.fromkeys(options.img))) - 1
+
+
+def _stored_dataroot(folder, config):
+    """The data folder an experiment was trained with.
+
+    A relative one is sought from the working directory and from that of the training run, to which
+    a link may lead.
+    """
+    above = os.path.join(os.path.realpath(folder), os.pardir, os.pardir)
+    for path in (config.dataroot, os.path.normpath(os.path.join(above, config.dataroot))):
+        if os.path.isdir(path):
+            return path
+    place = '' if os.path.isabs(config.dataroot) else f' in {os.getcwd()}'
+    raise UserError(f'{os.path.join(folder, SETTING)}: dataroot {config.dataroot}: no such folder'
+                    f'{place}; say with --dataroot where it is')
 
 
 def make_sheets(options, config, plan):
@@ -60,6 +76,8 @@ def make_sheets(options, config, plan):
         print(f'{len(indices)} images, {len(plan.columns)} results each, by {editor.checkpoint}'
               + (f'; {len(done)} are there already, --clear makes them anew' if done else ''),
               flush=True)
+        for note in celeba.notes:
+            print(note, flush=True)
         todo = OrderedDict((name, index) for name, index in zip(labels, indices)
                            if name not in done)
         unreadable = _edit_and_write(options, plan, editor, celeba, todo, folder) if todo else {}

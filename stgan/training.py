@@ -194,6 +194,8 @@ def _print_banner(config, device, celeba, train_images, schedule):
     print(f'TensorFlow  {utils.tensorflow_version()}, Python {sys.version.split()[0]}')
     print(f'images      {train_images} train, {len(celeba.part("val"))} val, '
           f'{len(celeba.part("test"))} test ({celeba.split})')
+    for note in celeba.notes:
+        print(f'{"":12}{note}')
     print(f'iterations  {schedule.iterations} an epoch, {schedule.epochs} epochs; one is '
           f'{config.n_d} D updates and 1 G update, each on {config.batch_size} images')
     for number, line in enumerate(changed_options(config)):

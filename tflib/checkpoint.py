@@ -37,7 +37,7 @@ def latest(folder, scopes=None):
         damaged.append(f'{path}: damaged checkpoint ({reason})')
     if damaged:
         raise UserError(f'{"; ".join(damaged)}; no other is there: restore one from a backup, or '
-                        'train anew with --clear')
+                        'train anew in another folder')
     return None
 
 

@@ -144,13 +144,16 @@ def main():
     add('--output_dir', required=True, metavar='DIR', help='folder to write')
     add('--dataroot', default='', metavar='DIR',
         help='data folder; default: the one the experiment was trained with')
+    add('--use_cropped_img', action='store_true',
+        help='take img_crop_celeba[_png]; default: as the experiment did')
     add('--img', type=int, nargs='+', default=[], metavar='N',
         help='1-based list positions of the images; default: the test split')
     add('--test_int', type=float, default=2.,
         help='intensity of the edits, in multiples of thres_int')
     args = parser.parse_args()
     options = TestConfig(experiment_name=args.experiment_name, dataroot=args.dataroot,
-                         img=tuple(args.img), test_int=args.test_int).check()
+                         use_cropped_img=args.use_cropped_img, img=tuple(args.img),
+                         test_int=args.test_int).check()
     config, _ = load_config(options.folder)
     write_bins(options, config, args.output_dir)
 

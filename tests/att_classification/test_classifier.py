@@ -1,6 +1,7 @@
 """The attribute classifier and what it measures."""
 
 import json
+import shutil
 from collections import OrderedDict
 
 import numpy as np
@@ -10,7 +11,7 @@ import imlib
 from att_classification import evaluation, training
 from att_classification.models import classifier
 from att_classification.options import TrainingConfig
-from pylib import UserError
+from pylib import UserError, read_json
 from stgan import sheets
 from stgan.attributes import CELEBA_ATTRIBUTES, DEFAULT_ATTRIBUTES
 from stgan.config import RunConfig
@@ -241,6 +242,30 @@ def test_training_resumes(tmp_path, toy_data, capfd):
     assert '--clear: removing checkpoints, summaries, metrics.jsonl, test_accuracy.json' in (
         train(1, atts=('Bald',), clear=True))
     assert evaluation.Classifier(str(tmp_path / 'checkpoints'), 'cpu').atts == ['Bald']
+
+
+def test_an_unreadable_test_image_is_left_out(tmp_path, toy_data, capfd):
+    """It ends no epoch, and counts neither as right nor as wrong."""
+    shutil.copytree(str(toy_data), str(tmp_path / 'toy'))
+    path = tmp_path / 'toy' / 'img_align_celeba' / '000058.jpg'
+    path.write_bytes(path.read_bytes()[:200])
+    training.train(small_config(tmp_path / 'toy', tmp_path, epoch=1))
+    done = capfd.readouterr()
+    assert f'warning: {path}: not a readable image' in done.err
+    assert 'on 5 test images, 1 unreadable ones left out' in done.out
+    measured = read_json(str(tmp_path / 'test_accuracy.json'))
+    assert (measured['images'], measured['unreadable_images']) == (5, 1)
+    for accuracy in measured['attributes'].values():
+        assert accuracy * 5 == pytest.approx(round(accuracy * 5))
+
+
+def test_labels_of_a_list_alone(published_run):
+    """--dataroot of the evaluation needs no images."""
+    shutil.rmtree(str(published_run / 'celeba' / 'img_align_celeba'))
+    folder = sheets.open_folder(str(published_run / 'output' / 'golden' / 'sample_testing'))
+    names = list(DEFAULT_ATTRIBUTES)
+    labels = evaluation._sheet_labels(folder, names, str(published_run / 'celeba'))
+    assert len(labels) == 3 and all(len(label) == 13 for label in labels.values())
 
 
 def test_training_is_repeatable(tmp_path, toy_data):

@@ -44,6 +44,39 @@ def test_published_sheets(run, published_run, arguments, folder):
 TEST = ['test.py', '--experiment_name', 'toy', '--edit_batch', '14']
 
 
+def test_square_photos(run, workspace, toy_data):
+    """Of a network that was trained on aligned ones."""
+    (workspace / 'photos' / 'img_crop_celeba').mkdir(parents=True)
+    shutil.copy(str(toy_data / 'list_attr_celeba.txt'), str(workspace / 'photos'))
+    image = np.random.RandomState(0).randint(0, 256, [32, 32, 3]).astype(np.uint8)
+    imlib.write(str(workspace / 'photos' / 'img_crop_celeba' / '000060.png'), image)
+    command = [*TEST, '--dataroot', 'photos', '--img', 60]
+    done = run(*command)
+    assert done.status == 2 and '--use_cropped_img' in done.err
+    done = run(*command, '--use_cropped_img')
+    assert done.status == 0, done.err
+    assert '1 files have another extension than listed (000060.png for 000060.jpg)' in done.out
+    sheet = imlib.read(str(workspace / 'output' / 'toy' / 'sample_testing' / '000060.png'))
+    assert np.abs(sheet[:, :32].astype(int) - image).max() <= 1    # to [-1,1] and back
+
+
+def test_a_relative_dataroot_of_the_setting(run, workspace, toy_data):
+    """Is sought where the run was trained, and its origin is named."""
+    setting = workspace / 'output' / 'toy' / 'setting.txt'
+    setting.write_text(setting.read_text().replace(f'"{toy_data}"', '"data/toy"'))
+    command = [*TEST, '--img', 55]
+    done = run(*command)
+    assert done.status == 2 and 'setting.txt: dataroot data/toy: no such folder' in done.err
+    assert '--dataroot' in done.err and done.err.count('\n') == 1
+    there = workspace / 'there'
+    (there / 'output').mkdir(parents=True)
+    shutil.copytree(str(toy_data), str(there / 'data' / 'toy'))
+    (workspace / 'output' / 'toy').rename(there / 'output' / 'toy')
+    (workspace / 'output' / 'toy').symlink_to(there / 'output' / 'toy')
+    done = run(*command)
+    assert done.status == 0, done.err
+
+
 def sheet_times(folder):
     return {path.name: path.stat().st_mtime_ns for path in folder.glob('*.png')}
 
