@@ -30,18 +30,20 @@ _MOST, _LEAST = 7., -math.log10(2)
 _TICKS = ('1', '0.999999', '0.99999', '0.9999', '0.999', '0.99', '0.9', '0.5', '-1')
 
 
-def write_html(path, result, suspect, threshold):
+def write_html(path, result, suspect, threshold, compared=''):
     """Write the page.
 
     Args:
         result: `results.Result`.
         suspect: `compare.Suspect` or None.
         threshold: cosine similarity below which a row is bad.
+        compared: the two folders, in words.
     """
     rows = result.rows
     bad = [is_bad(row, threshold) for row in rows]
     place = rows.index(suspect.row) if suspect and suspect.row in rows else None
     write_text(path, _PAGE.substitute(
+        compared=_text(compared),
         summary=_summary(result, sum(bad), threshold),
         verdict=_verdict(suspect, place, threshold),
         chart=_chart(rows, bad, place, threshold),
@@ -225,6 +227,7 @@ ul { columns: 28em; font-size: 13px; overflow-wrap: anywhere }
 </head>
 <body>
 <h1>Precision comparison</h1>
+<p>$compared</p>
 <div class="tiles">
 $summary
 </div>
