@@ -21,7 +21,7 @@ test-tf1: .venv-tf1/installed
 	.venv-tf1/bin/python -m pytest
 
 bench: .venv/installed
-	.venv/bin/python scripts/benchmark.py
+	.venv/bin/python scripts/bench/benchmark.py
 
 lint: .venv/installed
 	.venv/bin/python -m ruff check .

@@ -1,17 +1,13 @@
 """PSNR and SSIM of the reconstructions in an experiment's test sheets.
 
-First `python test.py --experiment_name 128 --test_int 2`, then
-`python psnr_ssim.py --experiment_name 128`.
+Examples:
+    python test.py --experiment_name 128 --test_int 2
+    python psnr_ssim.py --experiment_name 128
 """
 
 import os
 
-from rich.console import Console
-from rich.table import Table
-
 from pylib import ArgumentParser, run_command
-from stgan import metrics, sheets
-from stgan.config import experiment_folder
 
 
 def main():
@@ -19,13 +15,20 @@ def main():
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument('--experiment_name', help='measure output/NAME/sample_testing')
     where.add_argument('--img_dir', help='folder of sheets, wherever it is')
-    parser.add_argument('--threads', type=int, help='sheets measured at once; None: one per core')
+    parser.add_argument('--threads', type=int,
+                        help='sheets measured at once; default: one per core')
     parser.add_argument('--allow_lossy', action='store_true', help='measure JPEG sheets too')
     parser.add_argument('--allow_incomplete', action='store_true',
                         help='measure although sheets of labels.csv are missing')
     args = parser.parse_args()
     if args.threads is not None and args.threads < 1:
         parser.error(f'--threads {args.threads}: expected at least 1')
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from stgan import metrics, sheets
+    from stgan.config import experiment_folder
     path = args.img_dir or os.path.join(experiment_folder(args.experiment_name), 'sample_testing')
     folder = sheets.open_folder(path, args.allow_lossy, args.allow_incomplete)
 

@@ -1,15 +1,25 @@
 """STGAN for Python 3.7 (TensorFlow 1.15.5) and 3.9 - 3.13 (TensorFlow 2.15 on)."""
 
+import os
+import re
+
 from setuptools import setup
 
+HERE = os.path.dirname(os.path.abspath(__file__))
 CLASSIC = '; python_version < "3.8"'
 CURRENT = '; python_version >= "3.9"'
 
+# Read, not imported: nothing need be installed to build this.
+with open(os.path.join(HERE, 'stgan', '__init__.py')) as stream:
+    VERSION = re.search("__version__ = '(.*)'", stream.read()).group(1)
+
 setup(
     name='stgan',
-    version='0.1.0',
+    version=VERSION,
     description='STGAN face attribute editing: training, editing and evaluation in TensorFlow 1.x',
     license='MIT',
+    classifiers=['Operating System :: POSIX :: Linux', 'Operating System :: MacOS',
+                 'Topic :: Scientific/Engineering :: Image Processing'],
     packages=['stgan', 'tflib', 'imlib', 'pylib', 'att_classification', 'precision_tool'],
     package_data={'tflib': ['fusion_switch.json'], 'precision_tool': ['*.json']},
     python_requires='>=3.7,!=3.8.*',
@@ -25,13 +35,11 @@ setup(
         'pillow>=9.5',
         'matplotlib>=3.5',
         'rich>=13',
+        'scikit-image>=0.19',
         'tqdm>=4.60',
-        # Faster decompression of sheets, where there are wheels of it.
-        'isal>=1.3; platform_machine in "x86_64 AMD64 aarch64 arm64"',
     ],
     extras_require={
-        'dev': ['pytest>=7', 'hypothesis>=6', 'scikit-image>=0.19',
-                'ruff; python_version >= "3.9"'],
+        'dev': ['pytest>=7', 'hypothesis>=6', 'ruff; python_version >= "3.9"'],
         'gpu': ['tensorflow[and-cuda]>=2.15' + CURRENT],
     },
 )

@@ -1,8 +1,12 @@
 """Edit test images with a trained experiment: one PNG sheet per image.
 
-Single attributes: `python test.py --experiment_name 128 --test_int 2`.
-Several at once: `python test.py --experiment_name 128 --test_atts Pale_Skin Male`.
-Intensity control: `python test.py --experiment_name 128 --test_slide --test_att Male`.
+Every attribute by itself, or with --test_atts several at once, or with --test_slide one attribute
+at growing intensities.
+
+Examples:
+    python test.py --experiment_name 128 --test_int 2
+    python test.py --experiment_name 128 --test_atts Pale_Skin Male
+    python test.py --experiment_name 128 --test_slide --test_att Male
 """
 
 from pylib import ArgumentParser, run_command
@@ -17,9 +21,8 @@ def main():
     config, _ = load_config(options.folder)
     plan = plan_test(config, options)
 
-    # Only now: TensorFlow takes seconds to load, a bad flag should not.
-    from stgan.editing import test  # noqa: PLC0415
-    test(options, config, plan)
+    from stgan.testing import make_sheets
+    make_sheets(options, config, plan)
 
 
 if __name__ == '__main__':

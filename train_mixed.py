@@ -1,7 +1,10 @@
 """Train STGAN in mixed precision with dynamic loss scaling, by Ascend's recipe.
 
 Only defaults differ from train.py. Repeating the command resumes.
-Example: `python train_mixed.py --dataroot DATAROOT --experiment_name 128_mixed`.
+
+Examples:
+    python train_mixed.py --dataroot DATAROOT --experiment_name 128_mixed
+    python train_mixed.py --device npu --show_session
 """
 
 from pylib import run_command
@@ -11,8 +14,7 @@ from stgan.config import MIXED_RECIPE, parse_training
 def main():
     config, options = parse_training(__doc__, **MIXED_RECIPE)
 
-    # Only now: TensorFlow takes seconds to load, a bad flag should not.
-    from stgan.training import run  # noqa: PLC0415
+    from stgan.training import run
     run(config, **options)
 
 

@@ -11,17 +11,9 @@ from rich.table import Table
 from att_classification.models import classifier
 from pylib import FolderLock, UserError, keep_freed_memory, read_json, write_json
 from stgan import data, losses
-from stgan.training import (
-    CHECKPOINTS,
-    METRICS,
-    ROLLBACKS,
-    SUMMARIES,
-    Schedule,
-    TrainingGraph,
-    Update,
-    fit,
-    remove_training,
-)
+from stgan.celeba import CelebA
+from stgan.config import CHECKPOINTS
+from stgan.loop import Schedule, TrainingGraph, Update, fit, remove_training
 from tflib import checkpoint, npu, tf, utils
 from tflib.layers import GlorotUniform
 
@@ -95,65 +87,53 @@ def print_test_accuracy(folder):
     Console().print(table)
 
 
-def train(dataroot,
-          folder,                # of checkpoints/, summaries/, metrics.jsonl
-          atts=None,             # names; None: all of the attribute list
-          split='auto',          # trained on train and val, measured on test
-          use_cropped_img=False,
-          img_size=128,
-          epochs=25,
-          batch_size=64,
-          rate=2e-4,             # initial learning rate
-          seed=0,
-          device='auto',
-          threads=-1,
-          clear=False,           # start over
-          time_limit=0,          # minutes; 0: none
-          on_nan='stop'):        # or 'rollback'
-    """Train the classifier, or resume from the newest checkpoint in `folder`.
+def train(config):
+    """Train the classifier, or resume from the newest checkpoint in the output folder.
 
-    The defaults are the published values.
+    Args:
+        config: an `options.TrainingConfig`.
 
     Raises:
         UserError: bad data, or a folder trained with other attributes or image size.
     """
-    if img_size < 32 or img_size % 32:
-        raise UserError(f'--img_size {img_size}: expected a multiple of 32 (five poolings)')
-    device = utils.resolve_device(device)
+    folder, batch_size = config.output_dir, config.batch_size
+    utils.select_gpus(config.gpu)
+    device = utils.resolve_device(config.device)
     keep_freed_memory()
-    celeba = data.CelebA(dataroot, atts, split, use_cropped_img)
+    celeba = CelebA(config.dataroot, config.atts or None, config.split, config.use_cropped_img)
     indices = np.concatenate([celeba.part('train'), celeba.part('val')])
     if not len(celeba.part('test')):
-        raise UserError(f'--split {split}: the test split is empty ({celeba.split})')
+        raise UserError(f'--split {config.split}: the test split is empty ({celeba.split})')
     iterations = len(indices) // batch_size
     if not iterations:
         raise UserError(f'--batch_size {batch_size}: there are only {len(indices)} images to '
                         f'train on ({celeba.split})')
     checkpoints = os.path.join(folder, CHECKPOINTS)
-    description = OrderedDict(attributes=list(celeba.atts), img_size=img_size, seed=seed,
-                              batch_size=batch_size)
+    description = OrderedDict(attributes=list(celeba.atts), img_size=config.img_size,
+                              seed=config.seed, batch_size=batch_size)
     description_path = os.path.join(checkpoints, DESCRIPTION)
-    if not clear and os.path.exists(description_path) and (
+    if not config.clear and os.path.exists(description_path) and (
             read_json(description_path) != description):
         raise UserError(f'{description_path}: trained with other attributes, img_size, seed or '
                         'batch_size; take another --output_dir, or --clear to start over')
     with FolderLock(folder), tf.Graph().as_default():
-        batches = data.TrainingBatches(celeba, indices, img_size, batch_size, seed)
-        graph = build(batches.batch, seed)
-        test = _TestAccuracy(celeba, img_size, folder)
-        newest = None if clear else checkpoint.latest(checkpoints)
+        batches = data.TrainingBatches(celeba, indices, config.img_size, batch_size, config.seed)
+        graph = build(batches.batch, config.seed)
+        test = _TestAccuracy(celeba, config.img_size, folder)
+        newest = None if config.clear else checkpoint.latest(checkpoints)
         if newest:
             checkpoint.check_fits(newest, tf.global_variables())
         print(f'{utils.tensorflow_version()} on the {device}: {len(celeba.atts)} attributes, '
               f'{len(indices)} images to train on, {len(celeba.part("test"))} to test on '
               f'({celeba.split})', flush=True)
-        if clear:
-            remove_training(folder, (CHECKPOINTS, SUMMARIES, METRICS, ROLLBACKS, ACCURACY))
+        if config.clear:
+            remove_training(folder, ACCURACY)
         write_json(description_path, description)
-        schedule = Schedule(epochs, iterations, lambda epoch: learning_rate(rate, epochs, epoch),
-                            iterations, iterations, num_ckpt=1, time_limit=time_limit,
-                            on_nan=on_nan)
+        schedule = Schedule(config.epoch, iterations,
+                            functools.partial(learning_rate, config.lr, config.epoch),
+                            iterations, iterations, num_ckpt=1, time_limit=config.time_limit,
+                            on_nan=config.on_nan)
         fit(folder, graph, batches, schedule, test,
-            functools.partial(utils.session, device, threads, npu_options=(
+            functools.partial(utils.session, device, config.threads, npu_options=(
                 npu.training_options('high') if device == 'npu' else None)), newest)
     print_test_accuracy(folder)

@@ -1,7 +1,11 @@
-"""The command line: one command and done, or a prompt (`python -m precision_tool`).
+"""Find the operator at which an NPU run goes wrong, from dump files.
 
-Example: `python -m precision_tool ac`. Exit status: 0, 1 if a check found something, 2 for bad
-input.
+With a command, do that; without one, show a prompt. COMMAND --help tells more. Exit status: 0, 1 if
+a check found something, 2 for bad input.
+
+Examples:
+    python -m precision_tool ac
+    python -m precision_tool
 """
 
 import argparse
@@ -11,13 +15,14 @@ import shlex
 import sys
 from cmd import Cmd
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+if not __package__:
+    import _checkout
 
-from precision_tool import commands, sources  # noqa: E402
-from precision_tool.output import Output  # noqa: E402
-from precision_tool.results import THRESHOLD  # noqa: E402
-from precision_tool.workspace import DATA_ROOT, Workspace  # noqa: E402
-from pylib import ArgumentParser, CommandError, UserError, run_command  # noqa: E402
+from precision_tool import commands, sources
+from precision_tool.output import Output
+from precision_tool.results import THRESHOLD
+from precision_tool.workspace import DATA_ROOT, Workspace
+from pylib import ArgumentParser, CommandError, UserError, run_command
 
 # The same commands under the names of other versions of the official tool.
 ALIASES = {'cp': ['compare'], 'vc': ['vector_compare']}
@@ -33,7 +38,7 @@ def positive(text):
 
 def build_parser():
     """The parser of a line: common flags and a sub-parser for each command."""
-    parser = ArgumentParser(prog='precision_tool', description=__doc__.split('\n', maxsplit=1)[0])
+    parser = ArgumentParser(prog='precision_tool', description=__doc__)
     parser.add_argument('--root', default=DATA_ROOT, help='folder of all dumps and results')
     parser.add_argument('--json', action='store_true', help='answer in JSON, for scripts')
     subparsers = parser.add_subparsers(dest='command', metavar='COMMAND', title='commands')
@@ -42,9 +47,9 @@ def build_parser():
         function = getattr(commands, name)
         summary = function.__doc__.splitlines()[0]
         sub = subparsers.add_parser(
-            name, aliases=ALIASES.get(name, []), help=summary, allow_abbrev=False,
-            description=f'{summary}\n\nexample: python -m precision_tool {name} {example}'.rstrip(),
-            formatter_class=argparse.RawDescriptionHelpFormatter)
+            name, aliases=ALIASES.get(name, []), help=summary,
+            description=f'{summary}\n\nExamples:\n'
+                        f'    python -m precision_tool {name} {example}'.rstrip())
         sub.set_defaults(function=function)
         return sub.add_argument
 

@@ -14,6 +14,7 @@ from pylib.files import (
     UNFINISHED,
     append_json_line,
     atomic_path,
+    cut_json_lines,
     read_json,
     read_json_lines,
     remove_unfinished,
@@ -29,6 +30,7 @@ from pylib.signals import StopRequest
 __all__ = [
     'UNFINISHED', 'ArgumentParser', 'CommandError', 'FolderLock', 'Interrupted', 'NotFinite',
     'RunFailed', 'StopRequest', 'UserError', 'append_json_line', 'atomic_path',
+    'cut_json_lines',
     'keep_freed_memory', 'parallel_map', 'read_json', 'read_json_lines', 'release_freed_memory',
     'remove_unfinished', 'run_command', 'share_freed_memory', 'sync', 'usable_cores', 'warn',
     'write_json', 'write_text',

@@ -1,7 +1,10 @@
 """What every command shares: one-line errors and honest exit statuses."""
 
 import argparse
+import re
+import shutil
 import sys
+import textwrap
 
 
 class CommandError(Exception):
@@ -24,14 +27,68 @@ class NotFinite(RunFailed):
     """A loss or a weight is NaN or infinite."""
 
 
-class ArgumentParser(argparse.ArgumentParser):
-    """argparse with defaults in the help and errors that take a single line."""
+class _HelpFormatter(argparse.HelpFormatter):
+    """Short usage, two columns, defaults only where they tell something."""
 
-    def __init__(self, **kwargs):
-        kwargs.setdefault('formatter_class', argparse.ArgumentDefaultsHelpFormatter)
+    def __init__(self, prog):
+        width = min(shutil.get_terminal_size().columns, 100) - 2
+        super().__init__(prog, max_help_position=28, width=width)
+
+    def add_usage(self, usage, actions, groups, prefix=None):
+        """Name what has to be given; [options] stands for the rest."""
+        needed = {id(action) for group in groups if group.required
+                  for action in group._group_actions}
+        kept = [action for action in actions
+                if action.required or not action.option_strings or id(action) in needed]
+        if len(kept) < len(actions):
+            kept.append(argparse.Action(['options'], dest='', nargs=0))
+        super().add_usage(usage, kept, [group for group in groups if group.required], prefix)
+
+    def _fill_text(self, text, width, indent):
+        """Wrap paragraphs, but leave blocks with indented lines (tables, commands) as they are."""
+        blocks = [block if re.search('^ ', block, re.M) else
+                  super(_HelpFormatter, self)._fill_text(block, width, indent)
+                  for block in text.split('\n\n')]
+        return '\n\n'.join(blocks)
+
+    def _format_args(self, action, default_metavar):
+        if action.nargs not in ('+', '*'):
+            return super()._format_args(action, default_metavar)
+        words = f'{self._metavar_formatter(action, default_metavar)(1)[0]} ...'
+        return words if action.nargs == '+' else f'[{words}]'
+
+    def _get_default_metavar_for_optional(self, action):
+        return {int: 'N', float: 'X'}.get(action.type) or action.dest.split('_')[-1].upper()
+
+    def _get_help_string(self, action):
+        text, default = action.help or '', action.default
+        if action.option_strings and action.required:
+            return f'{text} (required)'
+        if ('default' in text or default in (None, argparse.SUPPRESS, '', (), []) or
+                default is False):
+            return text
+        values = default if isinstance(default, (tuple, list)) else [default]
+        shown = ' '.join(f'{v:g}' if isinstance(v, float) else str(v) for v in values)
+        return f'{text} (default: {shown.replace("%", "%%")})'
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """argparse with help that is short to read and errors that take a single line.
+
+    Args:
+        description: a command's `__doc__`. What follows a line `Examples:` in it, indented, is
+            shown at the end of the help, as it is.
+    """
+
+    def __init__(self, description='', **kwargs):
+        kwargs.setdefault('formatter_class', _HelpFormatter)
         # Abbreviations would turn a misspelt flag into another one without a word.
         kwargs.setdefault('allow_abbrev', False)
-        super().__init__(**kwargs)
+        text, _, examples = description.partition('\nExamples:\n')
+        if examples:
+            kwargs['epilog'] = 'examples:\n' + textwrap.indent(textwrap.dedent(examples), '  ')
+        super().__init__(description=text.strip(), **kwargs)
+        self._optionals.title = 'options'    # 'optional arguments' before Python 3.10
 
     def error(self, message):
         self.exit(2, f'{self.prog}: error: {message} (see --help)\n')

@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import shutil
-import tempfile
 
 from pylib.command import RunFailed, UserError
 
@@ -22,16 +21,14 @@ def atomic_path(path):
         RunFailed: disk full, no permission and the like; what was at `path` is still there.
     """
     folder, name = os.path.split(os.path.abspath(path))
+    temporary = os.path.join(folder, f'{UNFINISHED}{os.urandom(4).hex()}-{name}')
     with _named_errors(path):
         os.makedirs(folder, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=folder, prefix=UNFINISHED, suffix='-' + name)
-        os.close(handle)
+        # By open(), not tempfile: the system then gives it the permissions of any new file. Python
+        # can only tell which these are by changing the umask, which other threads would notice.
+        open(temporary, 'xb').close()
         try:
             yield temporary
-            # mkstemp makes files private; give them the permissions a plain open() would.
-            umask = os.umask(0)
-            os.umask(umask)
-            os.chmod(temporary, 0o666 & ~umask)
             sync(temporary)
             os.replace(temporary, path)
         except BaseException:
@@ -114,6 +111,26 @@ def append_json_line(stream, record):
         stream.flush()
 
 
+def cut_json_lines(path, is_kept):
+    """Cut a JSON-lines file off before the first record that is not kept, or line that is none.
+
+    The file is read line by line, as it may be larger than the memory; a missing one is left so.
+
+    Args:
+        is_kept: function from a record to whether it stays.
+    """
+    if not os.path.exists(path):
+        return
+    with _named_errors(path), open(path, 'r+b') as stream:
+        end = 0
+        for line in stream:
+            record = _json_object(line)
+            if record is None or not is_kept(record):
+                break
+            end += len(line)
+        stream.truncate(end)
+
+
 def read_json_lines(path):
     """Return the records of a JSON-lines file up to the first line that is none.
 
@@ -122,13 +139,19 @@ def read_json_lines(path):
     records = []
     if not os.path.exists(path):
         return records
-    with open(path, encoding='utf-8', errors='replace') as stream:
+    with open(path, 'rb') as stream:
         for line in stream:
-            try:
-                record = json.loads(line)
-            except (ValueError, RecursionError):
-                break
-            if not isinstance(record, dict):
+            record = _json_object(line)
+            if record is None:
                 break
             records.append(record)
     return records
+
+
+def _json_object(line):
+    """The JSON object in a whole line of bytes; None if it holds something else."""
+    try:
+        record = json.loads(line.decode()) if line.endswith(b'\n') else None
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) else None

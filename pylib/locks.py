@@ -1,17 +1,13 @@
 """One writer at a time in a folder."""
 
 import contextlib
+import fcntl
 import json
 import os
 import socket
 import time
 
 from pylib.command import RunFailed, UserError, warn
-
-try:
-    import fcntl
-except ImportError:    # Windows
-    fcntl = None
 
 LOCK = 'in_use.lock'
 
@@ -70,7 +66,7 @@ class FolderLock:
                 stream.seek(0)
                 raise UserError(f'{self._folder}: in use by {_owner(stream.read())}; wait for it, '
                                 'or stop it') from None
-            except (AttributeError, OSError):
+            except OSError:
                 warn(f'{self._folder}: its file system has no locks; see to it that nothing else '
                      'writes there')
             # Its last owner may have removed the file between opening and locking.

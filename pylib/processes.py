@@ -1,14 +1,55 @@
 """Work on several cores."""
 
+import math
 import multiprocessing
 import os
 
 
 def usable_cores():
-    """The cores this process may use, which containers and batch systems restrict."""
-    if hasattr(os, 'sched_getaffinity'):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """The cores this process may use, which containers and batch systems restrict.
+
+    They do so by naming the cores or by a quota of processor time, of which a part of a core counts
+    as one.
+    """
+    # macOS has neither.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+    return max(1, math.ceil(min(cores or 1, cpu_quota())))
+
+
+def cpu_quota(groups='/proc/self/cgroup', root='/sys/fs/cgroup'):
+    """The cores' worth of time that Linux control groups grant; infinite without a limit.
+
+    Args:
+        groups: file that names this process's groups; root: where their file systems are mounted.
+
+    Source: cgroups(7) and the kernel's admin-guide/cgroup-v2.rst, sched-bwc.rst.
+    """
+    quota = math.inf
+    for line in _content(groups).splitlines():
+        _, controllers, group = line.split(':', 2)
+        if not controllers:    # version 2
+            folder, files = root, ['cpu.max']
+        elif 'cpu' in controllers.split(','):
+            folder, files = os.path.join(root, 'cpu'), ['cpu.cfs_quota_us', 'cpu.cfs_period_us']
+        else:
+            continue
+        # The groups above limit it too. In a container its own group may be mounted as the highest.
+        for part in ['', *group.strip('/').split('/')]:
+            folder = os.path.join(folder, part)
+            words = ' '.join(_content(os.path.join(folder, name)) for name in files).split()
+            # Unlimited: 'max' in version 2, -1 in version 1.
+            if len(words) == 2 and words[0].isdigit():
+                quota = min(quota, int(words[0]) / int(words[1]))
+    return quota
+
+
+def _content(path):
+    """The text of a file of the system; none if there is no such file."""
+    try:
+        with open(path) as stream:
+            return stream.read()
+    except OSError:
+        return ''
 
 
 def parallel_map(function, items, processes=None, chunksize=8):

@@ -2,29 +2,25 @@
 
 Images are decoded by the decoder of training, in parallel. Exit status: 0 if all is well, 1 if
 something is wrong, 2 if the data set cannot be read at all.
-Example: `python scripts/check_data.py --dataroot DATAROOT`.
+
+Examples:
+    python scripts/check_data.py --dataroot DATAROOT
+    python scripts/check_data.py --dataroot DATAROOT --report problems.json
 """
 
 import functools
 import hashlib
 import itertools
-import os
-import sys
 from collections import Counter, OrderedDict
 
 from tqdm import tqdm
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+if not __package__:
+    import _checkout
 
-import imlib  # noqa: E402
-from pylib import (  # noqa: E402
-    ArgumentParser,
-    RunFailed,
-    UserError,
-    parallel_map,
-    run_command,
-    write_json,
-)
+import imlib
+from pylib import ArgumentParser, RunFailed, UserError, parallel_map, run_command, write_json
+from stgan.celeba import ALIGNED_SIZE, PARTS, CelebA
 
 HARMLESS = 'attributes that never change'    # unless they are to be edited
 SHOWN = 10    # problems of a kind on the terminal
@@ -33,8 +29,8 @@ CHUNK = 64    # images a worker checks at once: it builds a graph for each chunk
 
 def check_images(paths, crop):
     """Return [(problem or '', size or None, digest or None)] of some image files."""
-    # In a worker: TensorFlow is loaded once for each.
-    from stgan import data  # noqa: PLC0415
+    from stgan import data  # each worker loads TensorFlow, this process does not
+
     problems = dict(data.unreadable_images(paths, 128, crop))
     results = []
     for path in paths:
@@ -48,8 +44,7 @@ def check_images(paths, crop):
 
 
 def inspect(celeba, processes=None):
-    """Return {kind of problem: [what has it]} of a `data.CelebA`, empty lists for none."""
-    from stgan.data import ALIGNED_SIZE, PARTS  # noqa: PLC0415
+    """Return {kind of problem: [what has it]} of a `CelebA`, empty lists for none."""
     part = {index: name for name in PARTS for index in celeba.part(name)}
     paths, there = celeba.find(range(len(celeba)))
     present = [index for index, is_there in enumerate(there) if is_there]
@@ -83,19 +78,19 @@ def inspect(celeba, processes=None):
 
 
 def main():
-    parser = ArgumentParser(description=__doc__.split('\n\n', maxsplit=1)[0])
+    parser = ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add('--dataroot', required=True, help='folder of list_attr_celeba.txt and the images')
-    add('--split', default='auto', help='as in train.py; tells which duplicates are in two parts')
+    add('--dataroot', required=True, metavar='DIR',
+        help='folder of list_attr_celeba.txt and the images')
+    add('--split', default='auto', metavar='HOW',
+        help='as in train.py; tells which duplicates are in two parts')
     add('--use_cropped_img', action='store_true', help='take img_crop_celeba[_png]')
-    add('--processes', type=int, help='workers; None: one per core')
+    add('--processes', type=int, help='workers; default: one per core')
     add('--report', metavar='FILE', help='write all problems to this JSON file')
     args = parser.parse_args()
     if args.processes is not None and args.processes < 1:
         raise UserError(f'--processes {args.processes}: expected at least 1')
 
-    # Only now: TensorFlow takes seconds to load, a bad flag should not.
-    from stgan.data import PARTS, CelebA  # noqa: PLC0415
     celeba = CelebA(args.dataroot, None, args.split, args.use_cropped_img)
     found = inspect(celeba, args.processes)
     print(f'{len(celeba)} images, {len(celeba.atts)} attributes; '

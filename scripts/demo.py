@@ -1,7 +1,11 @@
 """The whole job on toy data: draw faces, train STGAN and the classifier, edit, measure.
 
 Runs the commands of the README one after another, then prints a table and draws a picture.
-Example: `make demo`, or `python scripts/demo.py`. Repeating it resumes.
+Repeating it resumes.
+
+Examples:
+    make demo
+    python scripts/demo.py
 """
 
 import os
@@ -12,11 +16,11 @@ import time
 
 import numpy as np
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path.insert(0, ROOT)
+if not __package__:
+    import _checkout
 
-import imlib  # noqa: E402
-from pylib import (  # noqa: E402
+import imlib
+from pylib import (
     ArgumentParser,
     RunFailed,
     atomic_path,
@@ -24,7 +28,8 @@ from pylib import (  # noqa: E402
     read_json_lines,
     run_command,
 )
-from stgan import sheets  # noqa: E402
+from scripts._checkout import ROOT
+from stgan import sheets
 
 DATA, NAME = os.path.join('data', 'toy'), 'demo'
 EXPERIMENT, CLASSIFIER = os.path.join('output', NAME), os.path.join('output', NAME + '_classifier')
@@ -40,7 +45,7 @@ TRAINING = ('--img_size 64 --enc_dim 16 --dec_dim 16 --stu_dim 16 --dis_dim 16 -
 
 def data_command(folder):
     """The command that draws the toy data set."""
-    return f'scripts/make_toy_celeba.py {shlex.quote(folder)}'
+    return f'scripts/toy/make_toy_celeba.py {shlex.quote(folder)}'
 
 
 def classifier_command(dataroot, folder):
@@ -71,8 +76,8 @@ def run_all(commands):
 
 def milliseconds_per_edit():
     """Median time of one edit: an image encoded once and decoded into the columns of a sheet."""
-    # Only now: TensorFlow takes seconds to load, and the commands before do not need it here.
-    from stgan.editing import Editor  # noqa: PLC0415
+    from stgan.editing import Editor
+
     with Editor(EXPERIMENT) as editor:
         config, random, seconds = editor.config, np.random.RandomState(0), []
         image = random.uniform(-1, 1, [config.img_size, config.img_size, 3])
@@ -87,8 +92,8 @@ def milliseconds_per_edit():
 
 def print_summary(minutes):
     """Print one table of what came out."""
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
+    from rich.console import Console
+    from rich.table import Table
 
     quality = read_json(os.path.join(EXPERIMENT, 'psnr_ssim.json'))
     accuracy = read_json(os.path.join(EXPERIMENT, 'attribute_accuracy.json'))
@@ -112,7 +117,7 @@ def print_summary(minutes):
 
 def draw_picture(path, rows=6):
     """Draw some sheets below each other, with the names of the columns above them."""
-    from matplotlib.figure import Figure  # noqa: PLC0415
+    from matplotlib.figure import Figure
 
     folder = sheets.open_folder(SHEETS)
     names = list(folder.labels)[::max(1, len(folder.labels) // rows)][:rows]

@@ -4,21 +4,24 @@ A frozen TensorFlow graph (binary GraphDef, weights included), all float32, S th
 img_size:
 
     input1  [N,S,S,3]    images in [-1,1]
-    input2  [N,n_att]    signed target labels: -thres_int off, +thres_int on, times the intensity
+    input2  [N,n_att]    signed target labels: -thres_int off, thres_int on,
+                         both times the intensity
     input3  [N,n_att]    signed source labels
     output  [N,S,S,3]    edited images in [-1,1]
 
-Example: `python scripts/export.py --experiment_name 128 --format pb`.
+Examples:
+    python scripts/export.py --experiment_name 128
+    python scripts/export.py --experiment_name 128 --batch_size 1
 """
 
 import os
-import sys
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+if not __package__:
+    import _checkout
 
-from pylib import ArgumentParser, UserError, atomic_path, run_command  # noqa: E402
-from stgan import attributes  # noqa: E402
-from stgan.config import experiment_folder, load_config  # noqa: E402
+from pylib import ArgumentParser, UserError, atomic_path, run_command
+from stgan import attributes
+from stgan.config import CHECKPOINTS, experiment_folder, load_config
 
 INPUTS, OUTPUT = ('input1', 'input2', 'input3'), 'output'
 
@@ -36,8 +39,8 @@ def input_shapes(config, batch_size):
 
 def add_generator(config, batch_size):
     """Add inputs, generator in inference mode and output (see above) to the current graph."""
-    from stgan import models  # noqa: PLC0415
-    from tflib import tf  # noqa: PLC0415
+    from stgan import models
+    from tflib import tf
     image, target, source = (tf.placeholder(tf.float32, shape, name) for name, shape
                              in input_shapes(config, batch_size).items())
     label = attributes.generator_label(config.label, source, target)
@@ -56,8 +59,8 @@ def freeze(config, checkpoint_path, batch_size=None):
         checkpoint_path: path prefix of its weights.
         batch_size: N of inputs and output; None: dynamic.
     """
-    from stgan.editing import GENERATOR_SCOPES  # noqa: PLC0415
-    from tflib import checkpoint, tf, utils  # noqa: PLC0415
+    from stgan.models import GENERATOR_SCOPES
+    from tflib import checkpoint, tf, utils
     with tf.Graph().as_default() as graph:
         add_generator(config, batch_size)
         with utils.session('cpu', graph=graph) as session:
@@ -85,12 +88,12 @@ def describe(config, path, batch_size):
 
 
 def main():
-    parser = ArgumentParser(description=__doc__.splitlines()[0])
+    parser = ArgumentParser(description=__doc__)
     add = parser.add_argument
     add('--experiment_name', required=True, help='name of the folder below output/')
-    add('--format', choices=('pb',), required=True, help='pb: frozen TensorFlow graph')
-    add('--output', help='file to write; None: output/NAME/NAME.pb')
-    add('--batch_size', type=int, help='fixed number of images, as NPUs want; None: any number')
+    add('--format', choices=('pb',), default='pb', help='pb: frozen TensorFlow graph')
+    add('--output', metavar='FILE', help='file to write; default: output/NAME/NAME.pb')
+    add('--batch_size', type=int, help='fixed number of images, as NPUs want; default: any number')
     args = parser.parse_args()
     if args.batch_size is not None and args.batch_size < 1:
         parser.error(f'--batch_size {args.batch_size}: expected at least 1')
@@ -100,9 +103,8 @@ def main():
     if os.path.isdir(path):
         raise UserError(f'--output {path}: is a folder, expected a file name')
 
-    # Only now: TensorFlow takes seconds to load, a bad flag should not.
-    from tflib.checkpoint import require_latest  # noqa: PLC0415
-    checkpoint_path = require_latest(os.path.join(folder, 'checkpoints'))
+    from tflib.checkpoint import require_latest
+    checkpoint_path = require_latest(os.path.join(folder, CHECKPOINTS))
     graph = freeze(config, checkpoint_path, args.batch_size)
     with atomic_path(path) as temporary, open(temporary, 'wb') as stream:
         stream.write(graph.SerializeToString())

@@ -4,30 +4,28 @@ Makes the files that a debugging session starts from, out of this project's own 
 tensors of a float32 run under TensorFlow's debugger, and what an NPU would dump - every tensor in
 16 bits, in the NPU's layouts and file format, its compiled graph, and an overflow record. No NPU is
 involved: the 16-bit run is TensorFlow's, each result rounded. docs/precision_tool.md walks through
-what to type then. Example: `python scripts/precision_walkthrough.py`.
+what to type then.
+
+Examples:
+    python scripts/precision_walkthrough.py
+    python scripts/precision_walkthrough.py --overflow Genc/Conv_3/Conv2D
 """
 
 import json
 import os
 import struct
-import sys
 from collections import OrderedDict
 
 import numpy as np
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path.insert(0, ROOT)
+if not __package__:
+    import _checkout
 
-from precision_tool.commands import GOLDEN_ENVIRONMENT  # noqa: E402
-from precision_tool.file_names import OVERFLOW_TYPE  # noqa: E402
-from precision_tool.workspace import DATA_ROOT, Workspace  # noqa: E402
-from pylib import ArgumentParser, UserError, run_command, write_text  # noqa: E402
-from scripts.ascend.dump_writer import (  # noqa: E402
-    NewTensor,
-    dump_name,
-    from_plain,
-    write_dump,
-)
+from precision_tool.commands import GOLDEN_ENVIRONMENT
+from precision_tool.file_names import OVERFLOW_TYPE
+from precision_tool.workspace import DATA_ROOT, Workspace
+from pylib import ArgumentParser, UserError, run_command, write_text
+from scripts.ascend.dump_writer import NewTensor, dump_name, from_plain, write_dump
 
 # A gate of a selective transfer unit whose kernel computes tanh instead of the sigmoid.
 BROKEN, WRONG_TYPE = 'Gstu/Conv_4/Sigmoid', 'Tanh'
@@ -37,10 +35,10 @@ DATA_TYPES = {'float16': 'DT_FLOAT16', 'bfloat16': 'DT_BF16'}
 
 def frozen_generator(img_size, dim):
     """GraphDef of a generator with random weights that are constants, and what to feed it."""
-    from scripts.export import INPUTS, OUTPUT, add_generator, input_shapes  # noqa: PLC0415
-    from stgan.config import RunConfig  # noqa: PLC0415
-    from tflib import tf, utils  # noqa: PLC0415
-    from tflib.layers import GlorotUniform  # noqa: PLC0415
+    from scripts.export import INPUTS, OUTPUT, add_generator, input_shapes
+    from stgan.config import RunConfig
+    from tflib import tf, utils
+    from tflib.layers import GlorotUniform
 
     config = RunConfig(img_size=img_size, enc_dim=dim, dec_dim=dim, stu_dim=dim)
     with tf.Graph().as_default() as graph:
@@ -58,8 +56,8 @@ def frozen_generator(img_size, dim):
 
 def write_golden(workspace, frozen, feeds, output):
     """Run the graph under TensorFlow's debugger and convert what it dumped."""
-    from precision_tool import tf_config, tf_dump  # noqa: PLC0415
-    from tflib import tf  # noqa: PLC0415
+    from precision_tool import tf_config, tf_dump
+    from tflib import tf
 
     with tf.Graph().as_default() as graph:
         tf.import_graph_def(frozen, name='')
@@ -74,7 +72,7 @@ def rounded_graph(frozen, data_type, broken):
     Returns:
         (GraphDef, OrderedDict of operator -> name of its rounded result).
     """
-    from tflib import tf  # noqa: PLC0415
+    from tflib import tf
     float32, half = tf.float32.as_datatype_enum, tf.as_dtype(data_type).as_datatype_enum
     result, rounded = tf.GraphDef(versions=frozen.versions), OrderedDict()
     for node in frozen.node:
@@ -104,8 +102,8 @@ def _result_type(node):
 
 def compute(graph_def, names, feeds):
     """{operator: its result} of a GraphDef."""
-    from precision_tool import tf_config  # noqa: PLC0415
-    from tflib import tf  # noqa: PLC0415
+    from precision_tool import tf_config
+    from tflib import tf
 
     with tf.Graph().as_default() as graph:
         tf.import_graph_def(graph_def, name='')
@@ -173,14 +171,16 @@ def write_overflow(workspace, values, name, task, data_type):
 
 
 def main():
-    parser = ArgumentParser(description=__doc__.split('\n\n', maxsplit=1)[0])
-    parser.add_argument('--root', default=DATA_ROOT, help='folder to write')
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument('--root', default=DATA_ROOT, metavar='DIR', help='folder to write')
     parser.add_argument('--data_type', default='float16', choices=sorted(DATA_TYPES),
                         help='of the NPU\'s tensors')
     parser.add_argument('--img_size', type=int, default=64, help='image height and width')
     parser.add_argument('--dim', type=int, default=16, help='channels of the outermost layers')
-    parser.add_argument('--broken', default=BROKEN, help='operator to break; "none": none')
-    parser.add_argument('--overflow', default='', help='operator that overflows; default: none')
+    parser.add_argument('--broken', default=BROKEN, metavar='NAME',
+                        help='operator to break; "none": none')
+    parser.add_argument('--overflow', default='', metavar='NAME',
+                        help='operator that overflows; default: none')
     args = parser.parse_args()
     workspace = Workspace(args.root)
     if os.path.exists(workspace.root):

@@ -1,0 +1,3 @@
+"""STGAN: data, networks, training, editing and measuring."""
+
+__version__ = '0.1.0'

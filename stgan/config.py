@@ -9,13 +9,18 @@ import datetime
 import json
 import math
 import os
+from functools import partial
 from typing import Tuple
 
 from pylib import ArgumentParser, UserError, read_json, write_json
 from stgan.attributes import DEFAULT_ATTRIBUTES
 
 DEVICES = ('auto', 'cpu', 'gpu', 'npu')
-ON_NAN = ('stop', 'rollback')
+PRECISIONS = ('high', 'mixed')
+
+# What a run keeps in its folder.
+CHECKPOINTS, SUMMARIES, SAMPLES = 'checkpoints', 'summaries', 'sample_training'
+SETTING, METRICS, ROLLBACKS = 'setting.txt', 'metrics.jsonl', 'rollbacks.json'
 
 # More than anybody needs: settings of strangers must not ask for all the memory there is.
 MAX_INT = 2 ** 31 - 1
@@ -28,7 +33,10 @@ MIXED_RECIPE = {'precision': 'mixed', 'epoch': 35, 'init_epoch': 15, 'batch_size
 
 
 def boolean(text):
-    """Parse a flag's value as the published code does, but refuse what it took for False."""
+    """Parse a flag's value.
+
+    Unlike the published code, rejects unknown words instead of reading them as False.
+    """
     if text.lower() in ('true', 't', 'yes', 'y', '1'):
         return True
     if text.lower() in ('false', 'f', 'no', 'n', '0'):
@@ -36,15 +44,40 @@ def boolean(text):
     raise ValueError(text)
 
 
-def option(default, help, fixed=False, **constraints):
+def option(default, help, section='', fixed=False, required=False, metavar=None, **constraints):
     """Declare an option.
 
     Args:
+        section: title of the group of options in --help that starts with this one.
         fixed: the option shapes the networks or the order of the training data, so a run cannot be
             resumed with another value.
+        required: the command line has to give it.
+        metavar: what stands for the value in --help.
         constraints: choices, or bounds: minimum and maximum, which are allowed, or above.
     """
-    return dataclasses.field(default=default, metadata=dict(help=help, fixed=fixed, **constraints))
+    return dataclasses.field(default=default, metadata=dict(
+        help=help, section=section, fixed=fixed, required=required, metavar=metavar, **constraints))
+
+
+# Options that several commands have.
+dataroot_option = partial(option, help='folder of list_attr_celeba.txt and the images',
+                          metavar='DIR')
+split_option = partial(
+    option, 'auto', 'how images are divided into train, val and test: "position" in the list, as '
+    'published; "partition", by list_eval_partition.txt; or ratios such as 0.8,0.1,0.1. "auto" is '
+    'position for the full CelebA, else partition if there is that file, else 0.9,0.02,0.08',
+    metavar='HOW')
+cropped_option = partial(option, False, 'take the square images in img_crop_celeba[_png]')
+time_limit_option = partial(option, 0., 'stop after so many minutes as on SIGTERM; 0: no limit',
+                            metavar='MINUTES', minimum=0)
+on_nan_option = partial(
+    option, 'stop', 'if a loss or a weight is not finite: stop, or go back to the last checkpoint '
+    'and take another order of the data (three times at most)', choices=('stop', 'rollback'))
+gpu_option = partial(option, 'all', 'GPUs to use, as in CUDA_VISIBLE_DEVICES',
+                     metavar='IDS')
+device_option = partial(option, 'auto', 'where to run; auto: on an NPU, else on a GPU, if there is '
+                        'one', choices=DEVICES)
+threads_option = partial(option, -1, 'CPU threads; -1: one per core', minimum=-1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,25 +88,20 @@ class RunConfig:
         UserError: from `check`, naming the flag at fault.
     """
 
-    # settings
-    dataroot: str = option('/data/Datasets/CelebA/Img',
-                           'folder of list_attr_celeba.txt and the images')
-    split: str = option('auto', 'how images are divided into train, val, test: "position" in the '
-                        'list as published, "partition" for list_eval_partition.txt, or ratios '
-                        'such as 0.8,0.1,0.1; "auto": position for the full CelebA, else the '
-                        'partition file, else 0.9,0.02,0.08', fixed=True)
+    experiment_name: str = option('', 'name of the folder below output/; default: the time',
+                                  section='experiment and data')
+    dataroot: str = dataroot_option('/data/Datasets/CelebA/Img')
+    use_cropped_img: bool = cropped_option()
+    split: str = split_option(fixed=True)
     train_image_num: int = option(0, 'train on so many images only; 0: on all', fixed=True,
                                   minimum=0)
-    gpu: str = option('all', 'GPUs to use, as in CUDA_VISIBLE_DEVICES')
-    device: str = option('auto', 'where to run; auto: an NPU or else a GPU if there is one',
-                         choices=DEVICES)
-    precision: str = option('high', 'high: float32; mixed: 16 bits where that is safe, with '
-                            'dynamic loss scaling', choices=('high', 'mixed'))
-    threads: int = option(-1, 'CPU threads of TensorFlow; -1: one per core', minimum=-1)
+    max_bad_images: float = option(.001, 'share of the training images that may be unreadable; '
+                                   'each is replaced by another one', minimum=0, maximum=1)
     seed: int = option(0, 'of initial weights, data order and random numbers', fixed=True,
                        minimum=0)
-    # model
-    atts: Tuple[str, ...] = option(DEFAULT_ATTRIBUTES, 'attributes to edit', fixed=True)
+
+    atts: Tuple[str, ...] = option(DEFAULT_ATTRIBUTES, 'attributes to edit', section='model',
+                                   fixed=True, metavar='NAME')
     img_size: int = option(128, 'image height and width', fixed=True, **SIZE)
     shortcut_layers: int = option(4, 'skip connections from encoder to decoder', fixed=True,
                                   **ANY_LAYERS)
@@ -86,9 +114,16 @@ class RunConfig:
     enc_layers: int = option(5, 'encoder layers', fixed=True, **LAYERS)
     dec_layers: int = option(5, 'decoder layers', fixed=True, **LAYERS)
     dis_layers: int = option(5, 'discriminator layers', fixed=True, **LAYERS)
-    # STGAN & STU
+    multi_inputs: int = option(1, 'encoder layers that see the image', fixed=True, **LAYERS)
+    one_more_conv: int = option(0, 'kernel of one more convolution after the decoder; 0: none',
+                                fixed=True, choices=(0, 1, 3))
+    bn_decay: float = option(.999, 'decay of the batch norm averages that editing uses; an average '
+                             'over 1/(1-decay) updates, so runs of a few thousand need less',
+                             minimum=0, maximum=1)
+
     label: str = option('diff', 'what the generator is told: the difference to the source label, '
-                        'or the target label', fixed=True, choices=('diff', 'target'))
+                        'or the target label', section='STGAN and its units (STU)',
+                        fixed=True, choices=('diff', 'target'))
     use_stu: bool = option(True, 'selective transfer units; false: AttGAN-like', fixed=True)
     stu_dim: int = option(64, 'channels of the outermost STU', fixed=True, **SIZE)
     stu_layers: int = option(4, 'STUs', fixed=True, **LAYERS)
@@ -99,58 +134,52 @@ class RunConfig:
     stu_state: str = option('stu', 'what a STU passes on: its reset state (stu), its output (gru) '
                             'or the upsampled state (direct)', fixed=True,
                             choices=('stu', 'gru', 'direct'))
-    multi_inputs: int = option(1, 'encoder layers that see the image', fixed=True, **LAYERS)
-    one_more_conv: int = option(0, 'kernel of one more convolution after the decoder; 0: none',
-                                fixed=True, choices=(0, 1, 3))
-    bn_decay: float = option(.999, 'decay of the batch norm averages that editing uses; an average '
-                             'over 1/(1-decay) updates, so runs of a few thousand need less',
-                             minimum=0, maximum=1)
-    # losses
-    mode: str = option('wgan', 'adversarial loss', fixed=True, choices=('wgan', 'lsgan', 'dcgan'))
+
+    mode: str = option('wgan', 'adversarial loss', section='losses', fixed=True,
+                       choices=('wgan', 'lsgan', 'dcgan'))
     rec_loss_weight: float = option(100., 'weight of the reconstruction loss', minimum=0)
     gp_weight: float = option(10., 'weight of the gradient penalty', minimum=0)
     d_att_weight: float = option(1., 'weight of the discriminator\'s attribute loss', minimum=0)
-    # training
-    epoch: int = option(200, 'epochs', minimum=1)
+
+    epoch: int = option(200, 'epochs', section='training', minimum=1)
     init_epoch: int = option(100, 'epochs until the learning rate falls to a tenth', minimum=1)
     batch_size: int = option(32, 'images per update', fixed=True, minimum=1)
     lr: float = option(2e-4, 'learning rate', above=0)
     n_d: int = option(5, 'D updates per G update', fixed=True, minimum=1)
     thres_int: float = option(.5, 'label of an attribute that is on; its negative means off',
                               fixed=True, above=0)
+    init_checkpoint: str = option('', 'checkpoint, or folder of some, whose weights a new run '
+                                  'starts with; default: random weights', metavar='PATH')
+    time_limit: float = time_limit_option()
+    on_nan: str = on_nan_option()
+
+    n_sample: int = option(64, 'sample images', section='samples and checkpoints', minimum=1)
     test_int: float = option(1., 'intensity of sample edits, in multiples of thres_int')
-    n_sample: int = option(64, 'sample images', minimum=1)
-    init_checkpoint: str = option('', 'checkpoint, or folder with some, whose weights a new run '
-                                  'starts with; default: random weights')
-    save_freq: int = option(0, 'iterations between checkpoints; 0: an epoch', minimum=0)
     sample_freq: int = option(0, 'iterations between sample grids; 0: an epoch', minimum=0)
-    # precision and NPU
-    loss_scale: float = option(2. ** 15, 'first loss scale of mixed precision', minimum=1)
-    fixed_loss_scale: bool = option(False, 'keep the first loss scale instead of adapting it')
-    npu_option: Tuple[str, ...] = option((), 'key=value of NpuOptimizer\'s parameter_map')
-    over_dump: bool = option(False, 'NPU: dump operators that overflow')
-    over_dump_path: str = option('overflow_dump', 'folder of --over_dump')
-    data_dump: bool = option(False, 'NPU: dump all tensors of some steps')
-    data_dump_path: str = option('data_dump', 'folder of --data_dump')
-    data_dump_step: str = option('10', 'steps of --data_dump, such as 0|5|10-20')
-    profiling: bool = option(False, 'NPU: write profiles')
-    profiling_dump_path: str = option('profiling', 'folder of --profiling')
-    # others
-    max_bad_images: float = option(.001, 'share of the training images that may be unreadable; '
-                                   'another one takes the place of each', minimum=0, maximum=1)
-    use_cropped_img: bool = option(False,
-                                   'take square images from img_crop_celeba[_png] uncropped')
-    experiment_name: str = option('', 'name of the folder below output/; default: the time')
+    save_freq: int = option(0, 'iterations between checkpoints; 0: an epoch', minimum=0)
     num_ckpt: int = option(1, 'checkpoints to keep; two are kept in any case, as the one before '
                            'stands in for a damaged newest one', minimum=1)
     keep_every: int = option(0, 'epochs between checkpoints that are kept for good; 0: none',
                              minimum=0)
-    time_limit: float = option(0., 'minutes after which training stops as on SIGTERM; 0: none',
-                               minimum=0)
-    on_nan: str = option('stop', 'what to do when a loss or a weight is not finite: stop, or go '
-                         'back to the last checkpoint and take another order of the data (three '
-                         'times at most)', choices=ON_NAN)
     log_images: bool = option(False, 'log which images an iteration used, by list position')
+
+    gpu: str = gpu_option(section='device and precision')
+    device: str = device_option()
+    threads: int = threads_option()
+    precision: str = option('high', 'high: float32; mixed: 16 bits where that is safe, with '
+                            'dynamic loss scaling', choices=PRECISIONS)
+    loss_scale: float = option(2. ** 15, 'first loss scale of mixed precision', minimum=1)
+    fixed_loss_scale: bool = option(False, 'keep the first loss scale instead of adapting it')
+
+    npu_option: Tuple[str, ...] = option((), 'settings of NpuOptimizer\'s parameter_map',
+                                         section='Ascend NPUs', metavar='KEY=VALUE')
+    over_dump: bool = option(False, 'dump operators that overflow')
+    over_dump_path: str = option('overflow_dump', 'folder of --over_dump', metavar='DIR')
+    data_dump: bool = option(False, 'dump all tensors of some steps')
+    data_dump_path: str = option('data_dump', 'folder of --data_dump', metavar='DIR')
+    data_dump_step: str = option('10', 'steps of --data_dump, such as 0|5|10-20', metavar='STEPS')
+    profiling: bool = option(False, 'write profiles')
+    profiling_dump_path: str = option('profiling', 'folder of --profiling', metavar='DIR')
 
     @property
     def n_att(self):
@@ -164,7 +193,7 @@ class RunConfig:
 
     def check(self):
         """Return self if every value is legal on its own and with the others, else raise."""
-        _check_values(self)
+        check_values(self)
         if len(set(self.atts)) < len(self.atts) or not self.atts:
             raise UserError('--atts: expected one or more different attributes')
         experiment_folder(self.experiment_name)
@@ -189,7 +218,7 @@ class RunConfig:
 
     def save(self, folder):
         """Write `setting.txt`."""
-        write_json(os.path.join(folder, 'setting.txt'), dataclasses.asdict(self))
+        write_json(os.path.join(folder, SETTING), dataclasses.asdict(self))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,27 +227,30 @@ class TestConfig:
 
     __test__ = False  # pytest: this is no test class
 
-    experiment_name: str = option('', 'name of the folder below output/')
-    dataroot: str = option('', 'data folder; default: the one the experiment was trained with')
-    img: Tuple[int, ...] = option((), '1-based list positions of the images, e.g. 182638 202599; '
-                                  'default: the test split', minimum=1)
+    experiment_name: str = option('', 'name of the folder below output/', required=True,
+                                  section='experiment and data')
+    dataroot: str = option('', 'data folder; default: the one the experiment was trained with',
+                           metavar='DIR')
+    img: Tuple[int, ...] = option((), '1-based list positions of the images, such as 182638 '
+                                  '202599; default: the test split', minimum=1)
+    clear: bool = option(False, 'make sheets anew that are there already')
+
     test_int: float = option(1., 'intensity of single edits, in multiples of thres_int; the paper '
-                             'uses 2')
-    test_atts: Tuple[str, ...] = option((), 'invert these attributes at once')
+                             'uses 2', section='edits (default: each attribute by itself)')
+    test_atts: Tuple[str, ...] = option((), 'invert these attributes at once', metavar='NAME')
     test_ints: Tuple[float, ...] = option((), 'their intensities; default: 1 each')
     test_slide: bool = option(False, 'slide the intensity of one attribute, --test_att')
-    test_att: str = option('', 'attribute to slide')
+    test_att: str = option('', 'attribute to slide', metavar='NAME')
     test_int_min: float = option(-1., 'first intensity of the slide')
     test_int_max: float = option(1., 'last intensity of the slide')
     n_slide: int = option(10, 'intensities of the slide', minimum=2)
-    edit_batch: int = option(5, 'results per session run; fewer take less memory', minimum=1)
-    gpu: str = option('all', 'GPUs to use, as in CUDA_VISIBLE_DEVICES')
-    device: str = option('auto', 'where to run; auto: an NPU or else a GPU if there is one',
-                         choices=DEVICES)
+
+    gpu: str = gpu_option(section='device and precision')
+    device: str = device_option()
+    threads: int = threads_option()
     precision: str = option('high', 'high: float32; mixed: 16 bits where that is safe',
-                            choices=('high', 'mixed'))
-    threads: int = option(-1, 'CPU threads of TensorFlow; -1: one per core', minimum=-1)
-    clear: bool = option(False, 'make sheets anew that are there already')
+                            choices=PRECISIONS)
+    edit_batch: int = option(5, 'results per session run; fewer take less memory', minimum=1)
 
     @property
     def folder(self):
@@ -227,7 +259,7 @@ class TestConfig:
 
     def check(self):
         """Return self if every value is legal on its own and with the others, else raise."""
-        _check_values(self)
+        check_values(self)
         experiment_folder(self.experiment_name)
         if self.test_slide != bool(self.test_att):
             raise UserError('--test_slide and --test_att NAME belong together')
@@ -272,23 +304,26 @@ def _check_value(field, value):
 
 
 def add_options(parser, options, **defaults):
-    """Give an argparse parser one flag for each field of an options class.
+    """Give an argparse parser a flag for each field of an options class, in groups.
 
     Args:
-        options: `RunConfig` or `TestConfig`.
+        options: `RunConfig`, or another dataclass whose fields are made by `option`.
         defaults: other defaults than the class's.
     """
+    group = parser
     for field in dataclasses.fields(options):
-        flag, (kind, is_list) = f'--{field.name}', _kind(field)
-        default = defaults.get(field.name, field.default)
-        help = field.metadata['help']
+        flag, (kind, is_list), facts = f'--{field.name}', _kind(field), field.metadata
+        default, help = defaults.get(field.name, field.default), facts['help']
+        if facts['section']:
+            group = parser.add_argument_group(facts['section'])
         if kind is bool and default is False:
-            parser.add_argument(flag, action='store_true', help=help)
+            group.add_argument(flag, action='store_true', help=help)
             continue
-        parser.add_argument(
+        group.add_argument(
             flag, type=boolean if kind is bool else kind, default=default, help=help,
-            nargs='+' if is_list else None, choices=field.metadata.get('choices'),
-            metavar=None if 'choices' in field.metadata else kind.__name__.upper())
+            nargs='+' if is_list else None, choices=facts.get('choices'),
+            required=facts['required'] and not default,
+            metavar='BOOL' if kind is bool else facts['metavar'])
 
 
 def parse_training(description, **defaults):
@@ -303,10 +338,11 @@ def parse_training(description, **defaults):
     parser = ArgumentParser(description=description)
     now = datetime.datetime.now().strftime('%Y.%m.%d-%H%M%S')
     add_options(parser, RunConfig, experiment_name=now, **defaults)
-    parser.add_argument('--clear', action='store_true',
-                        help='start over, removing what training left in the experiment folder')
-    parser.add_argument('--show_session', action='store_true',
-                        help='print how the session would be configured, and exit')
+    once = parser.add_argument_group('this time only')
+    once.add_argument('--clear', action='store_true',
+                      help='start over, removing what training left in the experiment folder')
+    once.add_argument('--show_session', action='store_true',
+                      help='print how the session would be configured, and exit')
     args = parser.parse_args()
     return from_args(RunConfig, args), {'clear': args.clear, 'show_session': args.show_session}
 
@@ -323,9 +359,11 @@ def _with_tuples(values):
             for name, value in values.items()}
 
 
-def _check_values(options):
+def check_values(options):
+    """Return `options` if each value is legal on its own, else raise a UserError."""
     for field in dataclasses.fields(options):
         _check_value(field, getattr(options, field.name))
+    return options
 
 
 def experiment_folder(name):
@@ -347,7 +385,7 @@ def load_config(folder):
     Raises:
         UserError: no such experiment, or a setting that is not legal.
     """
-    path = os.path.join(folder, 'setting.txt')
+    path = os.path.join(folder, SETTING)
     if not os.path.isdir(folder):
         raise UserError(f'{folder}: no such experiment; is --experiment_name right?')
     if not os.path.exists(path):

@@ -2,28 +2,15 @@
 
 import functools
 import os
-from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from tqdm import tqdm
 
-import imlib
-from pylib import (
-    FolderLock,
-    StopRequest,
-    UserError,
-    keep_freed_memory,
-    release_freed_memory,
-    remove_unfinished,
-    share_freed_memory,
-    usable_cores,
-)
-from stgan import attributes, data, fast, models, sheets
-from stgan.config import load_config
+from pylib import UserError, keep_freed_memory, release_freed_memory, share_freed_memory
+from stgan import attributes, fast, models
+from stgan.config import CHECKPOINTS, load_config
+from stgan.models import GENERATOR_SCOPES
 from tflib import checkpoint, tf, utils
-
-GENERATOR_SCOPES = ('Genc', 'Gstu', 'Gdec')
 
 
 class EditGraph:
@@ -96,7 +83,7 @@ class Editor:
         share_freed_memory()
         self.config, _ = load_config(experiment_dir)
         self._edit_batch = edit_batch
-        folder = os.path.join(experiment_dir, 'checkpoints')
+        folder = os.path.join(experiment_dir, CHECKPOINTS)
         device = utils.resolve_device(device)
         open_session = functools.partial(utils.session, device, threads, precision=precision,
                                          optimize=False)
@@ -181,97 +168,3 @@ class Editor:
 
     def __exit__(self, *exception):
         self.close()
-
-
-def test_images(config, options):
-    """Return (CelebA, 0-based list positions int64 [n]) of a test."""
-    celeba = data.CelebA(options.dataroot or config.dataroot, config.atts, config.split,
-                         config.use_cropped_img)
-    if not options.img:
-        indices = celeba.part('test')
-        if not len(indices):
-            raise UserError(f'{celeba.folder}: the test split is empty ({celeba.split}); name '
-                            'images with --img')
-        return celeba, indices
-    for position in options.img:
-        if position > len(celeba):
-            raise UserError(f'--img {position}: the list has images 1 to {len(celeba)}')
-    return celeba, np.array(list(OrderedDict.fromkeys(options.img))) - 1
-
-
-def test(options, config, plan):
-    """Edit test images and write one sheet per image into the experiment folder.
-
-    Sheets that an equal test has left are not made again, so an interrupted one goes on.
-
-    Args:
-        options: the `TestConfig`; config: the experiment's `RunConfig`; plan: a `sheets.Plan`.
-
-    Raises:
-        Interrupted: after SIGINT or SIGTERM, when a batch is finished.
-    """
-    utils.select_gpus(options.gpu)
-    celeba, indices = test_images(config, options)
-    celeba.paths(indices)    # all of them are there
-    folder = os.path.join(options.folder, plan.folder)
-    labels = OrderedDict((f'{index + 1:06d}{plan.suffix}.png',
-                          (celeba.names[index], celeba.labels[index])) for index in indices)
-    with FolderLock(folder), Editor(options.folder, options.device, options.precision,
-                                    options.threads, options.edit_batch) as editor:
-        remove_unfinished(folder)
-        description = folder, _sheet_settings(plan, editor, options, celeba), plan.columns, labels
-        done = set() if options.clear else sheets.finished(*description)
-        print(f'{len(indices)} images, {len(plan.columns)} results each, by {editor.checkpoint}'
-              + (f'; {len(done)} are there already, --clear makes them anew' if done else ''),
-              flush=True)
-        todo = [(name, index) for name, index in zip(labels, indices) if name not in done]
-        if todo:
-            _make_sheets(options, plan, editor, celeba, todo, description)
-    print(f'wrote {folder}')
-
-
-def _make_sheets(options, plan, editor, celeba, todo, description):
-    """Make the sheets of `todo`, a list of (sheet name, list position from 0)."""
-    folder, thres_int = description[0], editor.config.thres_int
-    size = max(1, options.edit_batch // len(plan.columns))
-    batches = data.load_images(celeba.paths([index for _, index in todo]), editor.config.img_size,
-                               celeba.crop, size)
-    progress = tqdm(batches, total=-(-len(todo) // size), unit='batch', dynamic_ncols=True)
-    # Sheets are composed, compressed and written while the next batch is edited.
-    with StopRequest() as stop, ThreadPoolExecutor(usable_cores()) as writers:
-        writing = []
-        for number, images in enumerate(progress):
-            if stop.requested:
-                raise stop.interruption(f'stopped with {len(todo) - number * size} sheets to go; '
-                                        'the same command goes on')
-            batch = todo[number * size:number * size + len(images)]
-            labels = celeba.labels[[index for _, index in batch]]
-            results = editor.edit_batch(images, plan.targets(labels),
-                                        attributes.signed(labels, thres_int))
-            if not number:
-                # Only now: nothing is written before the first images were good.
-                sheets.write_description(*description)
-            _finish(writing)
-            writing = [writers.submit(_write_sheet, os.path.join(folder, name), image, edits)
-                       for (name, _), image, edits in zip(batch, images, results)]
-        _finish(writing)
-
-
-def _write_sheet(path, image, edits):
-    imlib.write(path, sheets.compose(image, edits))
-
-
-def _finish(writing):
-    """Wait for written sheets; raises what went wrong."""
-    for sheet in writing:
-        sheet.result()
-
-
-def _sheet_settings(plan, editor, options, celeba):
-    """What tells sheets that belong together from others; see `sheets.write_description`."""
-    config = editor.config
-    return OrderedDict(
-        mode=plan.mode, img_size=config.img_size, attributes=list(config.atts),
-        thres_int=config.thres_int, checkpoint=os.path.basename(editor.checkpoint),
-        weights=checkpoint.fingerprint(editor.checkpoint), precision=options.precision,
-        images=os.path.abspath(celeba.folder))

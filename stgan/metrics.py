@@ -8,35 +8,22 @@ from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+from matplotlib.figure import Figure
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from tqdm import tqdm
 
-from pylib import (
-    UserError,
-    atomic_path,
-    keep_freed_memory,
-    usable_cores,
-    write_json,
-    write_text,
-)
+from pylib import UserError, atomic_path, usable_cores, write_json, write_text
 
 # Published results on CelebA at 128x128 (paper, table 2).
 PAPER_PSNR, PAPER_SSIM, PAPER_IMAGES = 31.67, 0.948, 19962
 
-
-# Of SSIM: the window's height and width, and Wang's constants for 8 bits.
-WINDOW = 7
-C1, C2 = (.01 * 255) ** 2, (.03 * 255) ** 2
+WINDOW = 7    # height and width of SSIM's windows
 
 
 def psnr(image, reference):
-    """Peak signal-to-noise ratio in dB of two uint8 images [H,W,3]; infinite if equal.
-
-    Raises:
-        ValueError: not two uint8 images of one shape.
-    """
-    x, y = _as_integers(image, reference)
+    """Peak signal-to-noise ratio in dB of two uint8 images [H,W,3]; infinite if equal."""
     with np.errstate(divide='ignore'):
-        return float(10 * np.log10(255 ** 2 / np.mean((x - y) ** 2)))
+        return float(peak_signal_noise_ratio(reference, image, data_range=255))
 
 
 def ssim(image, reference):
@@ -45,51 +32,13 @@ def ssim(image, reference):
     Source: Wang et al., "Image quality assessment: from error visibility to structural
     similarity", 2004, as scikit-image computes it by default: windows within the image only,
     sample covariances.
-
-    Raises:
-        ValueError: not two uint8 images of one shape, or smaller than the window.
     """
-    x, y = _as_integers(image, reference)
-    height, width, channels = image.shape
-    if min(height, width) < WINDOW:
-        raise ValueError(f'{width}x{height} pixels: smaller than the {WINDOW}x{WINDOW} window')
-    steps = channels, width * channels
-    n = WINDOW ** 2
-    sum_x, sum_y = _window_sums(x, *steps), _window_sums(y, *steps)
-    # n^2 times the means' products and n (n-1) times the covariances: integers below 2^29, exact.
-    means, squared_means = 2 * sum_x * sum_y, sum_x ** 2 + sum_y ** 2
-    covariances = _window_sums(2 * n * x * y, *steps) - means
-    variances = _window_sums(n * (x ** 2 + y ** 2), *steps) - squared_means
-    c1, c2 = n ** 2 * C1, n * (n - 1) * C2
-    values = (means + c1) * (covariances + c2) / ((squared_means + c1) * (variances + c2))
-    # Windows that go on in the next row are no windows; the last row has none of them.
-    values = np.resize(values, [height - WINDOW + 1, width * channels])
-    return float(values[:, :(width - WINDOW + 1) * channels].mean())
-
-
-def _as_integers(*images):
-    """Two uint8 images as flat int32, whose products do not overflow."""
-    if len({image.shape for image in images}) > 1 or any(image.dtype != np.uint8
-                                                         for image in images):
-        raise ValueError('expected two uint8 images of one shape, got '
-                         + ' and '.join(f'{image.dtype} {image.shape}' for image in images))
-    return [image.astype(np.int32).ravel() for image in images]
-
-
-def _window_sums(pixels, *steps):
-    """Sums over 7 flat `pixels` that lie a step apart, for one step after the other.
-
-    On flat arrays because NumPy adds contiguous ones three times as fast as rows of a picture.
-    """
-    for step in steps:
-        two = pixels[:-step] + pixels[step:]
-        four = two[:-2 * step] + two[2 * step:]
-        pixels = four[:-3 * step] + two[4 * step:-step] + pixels[6 * step:]
-    return pixels
+    return float(structural_similarity(reference, image, win_size=WINDOW, data_range=255,
+                                       channel_axis=2))
 
 
 def _measure(folder, column, name):
-    source, results = folder.read(name, column + 1)
+    source, results = folder.read(name)
     return psnr(results[column], source), ssim(results[column], source)
 
 
@@ -106,11 +55,10 @@ def measure_folder(folder, threads=None):
     if folder.img_size < WINDOW:
         raise UserError(f'{folder.path}: images of {folder.img_size} pixels, smaller than the '
                         f'{WINDOW}x{WINDOW} window of SSIM')
-    keep_freed_memory()
     measure = functools.partial(_measure, folder, folder.column_index('reconstruction'))
     names = list(folder.labels)
-    # Threads: what takes time, zlib and NumPy, runs beside Python, and processes would have to be
-    # started first.
+    # Threads: what takes time, in Pillow, NumPy and SciPy, runs beside Python, and processes would
+    # have to be started first.
     with ThreadPoolExecutor(threads or usable_cores()) as pool:
         values = list(tqdm(pool.map(measure, names), total=len(names), unit='sheet',
                            dynamic_ncols=True))
@@ -151,8 +99,6 @@ def write_report(folder, values):
 
 def _plot_histograms(path, psnrs, ssims):
     """Distribution over the images, with the mean and the paper's mean."""
-    from matplotlib.figure import Figure  # noqa: PLC0415  (slow to import, workers need none)
-
     figure = Figure(figsize=(10, 3.6), constrained_layout=True)
     for axes, numbers, label, paper in zip(figure.subplots(1, 2), (psnrs, ssims),
                                            ('PSNR [dB]', 'SSIM'), (PAPER_PSNR, PAPER_SSIM)):

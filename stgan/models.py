@@ -17,6 +17,7 @@ from tflib.layers import (
 )
 
 MAX_DIM = 1024
+GENERATOR_SCOPES = ('Genc', 'Gstu', 'Gdec')    # top variable scopes of G
 
 
 def Genc(x, dim=64, n_layers=5, multi_inputs=1, is_training=True, bn_decay=0.999):

@@ -8,14 +8,15 @@ labels of their source images). Folders left by the published code have neither.
 import csv
 import io
 import os
-from collections import OrderedDict, namedtuple
+from collections import OrderedDict
+from typing import Callable, List, NamedTuple
 
 import numpy as np
 
 import imlib
 from pylib import UserError, read_json, write_json, write_text
 from stgan import attributes
-from stgan.config import load_config
+from stgan.config import SETTING, load_config
 
 DESCRIPTION, LABELS = 'sheet.json', 'labels.csv'
 
@@ -42,20 +43,25 @@ def mark(images, switched_on):
         image[3, 1:6] = -1
 
 
-Column = namedtuple('Column', 'kind attributes intensities')
-Column.__doc__ = """What a result column shows.
+class Column(NamedTuple):
+    """What a result column shows."""
 
-kind: 'reconstruction' or 'edit'; attributes: names of those edited; intensities: of each.
-"""
+    kind: str                   # 'reconstruction' or 'edit'
+    attributes: List[str]       # names of those edited
+    intensities: List[float]    # of each
+
+
 RECONSTRUCTION = Column('reconstruction', [], [])
 
 
-Plan = namedtuple('Plan', 'mode columns targets folder suffix')
-Plan.__doc__ = """What is done to every image of a test.
+class Plan(NamedTuple):
+    """What is done to every image of a test."""
 
-mode: 'single', 'multi' or 'slide'; columns: list of `Column`; targets: function from {0,1}
-labels [N,n_att] to signed targets [N,E,n_att]; folder, suffix: of the sheets' file names.
-"""
+    mode: str                # 'single', 'multi' or 'slide'
+    columns: List[Column]
+    targets: Callable        # {0,1} labels [N,n_att] -> signed targets [N,E,n_att]
+    folder: str              # of the sheets, below the experiment's
+    suffix: str              # of the sheets' names
 
 
 def single_plan(config, test_int):
@@ -129,11 +135,8 @@ class SheetFolder:
         size = self.img_size
         return size, (1 + len(self.columns)) * size + gap_width(size), 3
 
-    def read(self, name, count=None):
+    def read(self, name):
         """Return (source [S,S,3], results [E,S,S,3]) of a sheet, uint8.
-
-        Args:
-            count: read the first E results only, which takes less time; None: all.
 
         Raises:
             UserError: unreadable, or of another size than the folder's sheets.
@@ -144,9 +147,9 @@ class SheetFolder:
         if size != (width, height):
             raise UserError(f'{path}: {size[0]}x{size[1]} pixels, expected {width}x{height} '
                             f'({len(self.columns)} results of {self.img_size})')
-        start = self.img_size + gap_width(self.img_size)
-        sheet = imlib.read(path, None if count is None else start + count * self.img_size)
-        results = sheet[:, start:].reshape(self.img_size, -1, self.img_size, 3)
+        sheet = imlib.read(path)
+        results = sheet[:, self.img_size + gap_width(self.img_size):]
+        results = results.reshape(self.img_size, -1, self.img_size, 3)
         return sheet[:, :self.img_size], results.transpose(1, 0, 2, 3)
 
     def column_index(self, kind):
@@ -307,7 +310,7 @@ def _published_folder(path, names):
                         'sheet: expected squares side by side after a gap')
     atts = None
     experiment = os.path.dirname(os.path.abspath(path))
-    if os.path.exists(os.path.join(experiment, 'setting.txt')):
+    if os.path.exists(os.path.join(experiment, SETTING)):
         atts = list(load_config(experiment)[0].atts)
     columns = [Column('edit', [], [])] * results
     if os.path.basename(os.path.normpath(path)) == 'sample_testing':

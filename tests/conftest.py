@@ -15,7 +15,6 @@ import pytest
 ROOT = Path(__file__).parents[1]
 GOLDEN = ROOT / 'tests' / 'golden'
 FAKES = ROOT / 'tests' / 'fakes'
-sys.path.insert(0, str(ROOT))
 
 # The smallest network with all its parts.
 SMALL = ['--img_size', '32', '--enc_dim', '4', '--dec_dim', '4', '--stu_dim', '4', '--dis_dim', '4',
@@ -51,7 +50,9 @@ def run(tmp_path, monkeypatch, capfd):
     """Run a command's script as __main__ in this process, in tmp_path: TensorFlow loads once."""
     def run_script(script, *arguments):
         monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, 'path', list(sys.path))
+        # As in a new process: the script's folder comes first.
+        monkeypatch.setattr(sys, 'path', [str((ROOT / script).parent), *sys.path])
+        monkeypatch.delitem(sys.modules, '_checkout', raising=False)
         monkeypatch.setattr(sys, 'argv', [str(ROOT / script), *map(str, arguments)])
         capfd.readouterr()
         status = 0
@@ -67,7 +68,7 @@ def run(tmp_path, monkeypatch, capfd):
 def toy_data(tmp_path_factory):
     """A toy CelebA of 60 images: 50 train, 2 val, 8 test or so."""
     folder = tmp_path_factory.mktemp('data') / 'toy'
-    done = run_cli('scripts/make_toy_celeba.py', folder, '--images', 60, '--processes', 1,
+    done = run_cli('scripts/toy/make_toy_celeba.py', folder, '--images', 60, '--processes', 1,
                    cwd=folder.parent)
     assert done.status == 0, done.err
     return folder
@@ -105,7 +106,8 @@ def published_run(tmp_path):
 @pytest.fixture
 def fake(monkeypatch):
     """A function that puts the adapter for this TensorFlow in place; returns its recorder."""
-    from tflib import npu, tf  # noqa: PLC0415  (not every test needs TensorFlow)
+    from tflib import npu, tf
+
     recorders = []
 
     def activate(version='r1.15', **switches):
@@ -116,7 +118,8 @@ def fake(monkeypatch):
         monkeypatch.syspath_prepend(str(FAKES))
         adapter = 'npu_bridge_path' if tf.__version__.startswith('1.') else 'npu_device_path'
         monkeypatch.syspath_prepend(str(FAKES / adapter))
-        from fake_npu import recorder  # noqa: PLC0415  (the path is set now)
+        from fake_npu import recorder
+
         recorder.reset()
         recorders.append(recorder)
         return recorder

@@ -138,6 +138,6 @@ def test_sheets_need_a_classifier(run, workspace):
 
 def test_help_is_there_for_every_command(run):
     for script in ('train.py', 'test.py', 'psnr_ssim.py', 'att_classification/train.py',
-                   'att_classification/test.py', 'scripts/make_toy_celeba.py'):
+                   'att_classification/test.py', 'scripts/toy/make_toy_celeba.py'):
         done = run(script, '--help')
         assert done.status == 0 and '--' in done.out

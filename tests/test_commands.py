@@ -91,7 +91,7 @@ def test_clear_says_what_it_removes_and_keeps_test_sheets(run, workspace, toy_da
 
 
 def test_corrupt_image_does_not_end_a_run(tmp_path, toy_data, run):
-    """Fault 8 through the command: the run ends well and names the image."""
+    """The run ends well and names the image."""
     shutil.copytree(str(toy_data), str(tmp_path / 'toy'))
     path = tmp_path / 'toy' / 'img_align_celeba' / '000003.jpg'
     path.write_bytes(path.read_bytes()[:200])
@@ -190,7 +190,7 @@ def write_custom_data(folder, toy_data, names, size=48):
 
 
 def test_custom_data_with_ten_attributes(tmp_path, run, toy_data):
-    """No code change for another attribute set, image size and count (fault 9)."""
+    """No code change for another attribute set, image size and count."""
     names = [f'Quality_{letter}' for letter in 'ABCDEFGHIJ']
     write_custom_data(tmp_path / 'mine', toy_data, names)
     done = run('train.py', '--experiment_name', 'mine', '--dataroot', 'mine', *SMALL, '--epoch', 1,

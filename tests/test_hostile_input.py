@@ -13,6 +13,7 @@ from conftest import EXPERIMENT
 import imlib
 from pylib import RunFailed, UserError, read_json_lines
 from stgan import data, sheets
+from stgan.celeba import CelebA
 from stgan.config import RunConfig, load_config
 from tflib import checkpoint, tf, utils
 
@@ -66,7 +67,7 @@ def read_sheets(folder):
 
 
 def read_data(folder):
-    celeba = data.CelebA(str(folder / 'data'), ['Bald', 'Young'], 'partition')
+    celeba = CelebA(str(folder / 'data'), ['Bald', 'Young'], 'partition')
     celeba.paths(celeba.part('train')[:3])
 
 

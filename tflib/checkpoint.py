@@ -59,9 +59,9 @@ def _nothing_in(folder):
 def _newest_first(folder):
     """Path prefixes of the checkpoints in a folder, whole or not.
 
-    The newest one of the state file comes first, as that may name an older one on purpose. It is
-    found by its name when the folder was moved. The others follow by the iterations in them: clocks
-    jump, and copying changes the times of files.
+    What the state file calls the newest comes first, whatever its age: people edit that file to go
+    back to an older checkpoint. Only its name counts, as the folder may have been moved. The others
+    follow by the iterations in them: clocks jump, and copying changes the times of files.
     """
     names = {re.sub(r'\.(index|data-\d+-of-\d+)$', '', os.path.basename(path))
              for kind in ('index', 'data-*') for path in
@@ -254,23 +254,24 @@ class Checkpoints:
 
     Args:
         keep: the newest ones to keep, at least two: the one before has to stand in for the newest.
-        keep_every: epochs between those that are kept for good; 0: none.
+        is_kept_for_good: function that tells of a name whether its checkpoint is never deleted and
+            does not count among those; None: all are deleted in their turn.
     """
 
-    def __init__(self, folder, keep, keep_every=0):
+    def __init__(self, folder, keep, is_kept_for_good=None):
         self.folder = folder
-        self._keep, self._keep_every = max(keep, 2), keep_every
+        self._keep = max(keep, 2)
+        self._is_kept_for_good = is_kept_for_good or (lambda name: False)
         self._variables = tf.global_variables()
         self._saver = tf.train.Saver(self._variables, max_to_keep=None)
-        self._names = []    # of those to delete in their turn, oldest first
+        self._names = []    # of those there are, in the order in which their turn comes
 
     def restore(self, session, path):
         """Restore all variables and take over the older checkpoints for later deletion."""
         restore(session, path, self._variables)
         name = os.path.basename(path)
         names = _listed(self.folder) or [
-            name for name in map(os.path.basename, reversed(_newest_first(self.folder)))
-            if _PUBLISHED.match(name)]
+            os.path.basename(path) for path in reversed(_newest_first(self.folder))]
         place = names.index(name) + 1 if name in names else len(names)
         # Those after it are damaged, or the run goes another way from here: they go first.
         self._names = names[place:] + names[:place]
@@ -337,20 +338,3 @@ class Checkpoints:
         for name in old:
             for file in _files(os.path.join(self.folder, name)):
                 os.unlink(file)
-
-    def _is_kept_for_good(self, name):
-        place = _PUBLISHED.match(name)
-        if not place or not self._keep_every:
-            return False
-        epoch, iteration, iterations = map(int, place.groups())
-        return iteration == iterations and (epoch + 1) % self._keep_every == 0
-
-
-_PUBLISHED = re.compile(r'Epoch_\((\d+)\)_\((\d+)of(\d+)\)\.ckpt$')
-
-
-def published_name(epoch, iteration, iterations):
-    """`Epoch_(e)_(iofn).ckpt`: 0-based epoch, 1-based iteration in it, iterations per epoch."""
-    return f'Epoch_({epoch})_({iteration}of{iterations}).ckpt'
-
-

@@ -11,7 +11,8 @@ import json
 import os
 import re
 import sys
-from collections import OrderedDict, namedtuple
+from collections import OrderedDict
+from typing import Any, NamedTuple
 
 from pylib import UserError
 from tflib import tf
@@ -21,12 +22,13 @@ FUSION_SWITCH_FILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'f
 MIXED_MODES = ('allow_mix_precision', 'allow_mix_precision_fp16', 'allow_mix_precision_bf16',
                'mixed_float16', 'mixed_bfloat16')
 
-Option = namedtuple('Option', 'kind legal')
-Option.__doc__ = """A key of NpuOptimizer's parameter_map.
 
-kind: its field, 'b' (bool), 'i' (int) or 's' (text); legal: values, (lowest, highest) for numbers
-where None is no bound, a regular expression, or None for anything.
-"""
+class Option(NamedTuple):
+    """A key of NpuOptimizer's parameter_map."""
+
+    kind: str     # its field: 'b' (bool), 'i' (int) or 's' (text)
+    legal: Any    # (lowest, highest), None for no bound; texts; a regular expression; None: all
+
 
 _ANY = (None, None)
 _NATURAL = (0, None)

@@ -2,27 +2,34 @@
 
 Reads what img2bin.py wrote (--bin_dir) and msame's results `<k>_<i>_output_0.bin`, raw float32
 [S,S,3] in [-1,1] (--result_dir: the folder with a time in its name that msame makes).
-Example: `python scripts/ascend/bin2img.py --bin_dir output/128/bins --result_dir
-output/128/msame/20240131_120000 --output_dir output/128/offline/sheets`.
+
+Examples:
+    python scripts/ascend/bin2img.py --bin_dir output/128/bins \\
+        --result_dir output/128/msame/20240131_120000 \\
+        --output_dir output/128/offline/sheets
 """
 
 import os
-import sys
-from collections import OrderedDict, namedtuple
+from collections import OrderedDict
+from typing import List, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+if not __package__:
+    import _checkout
 
-import imlib  # noqa: E402
-from pylib import ArgumentParser, UserError, read_json, run_command  # noqa: E402
-from scripts.ascend.img2bin import DESCRIPTION, base_name  # noqa: E402
-from scripts.export import INPUTS  # noqa: E402
-from stgan import sheets  # noqa: E402
+import imlib
+from pylib import ArgumentParser, UserError, read_json, run_command
+from scripts.ascend.img2bin import DESCRIPTION, base_name
+from scripts.export import INPUTS
+from stgan import sheets
 
-Experiment = namedtuple('Experiment', 'atts thres_int')
-Experiment.__doc__ = 'What a plan needs to know of an experiment, see `stgan.config.RunConfig`.'
+
+class Experiment(NamedTuple):
+    """What a plan needs to know of an experiment, see `stgan.config.RunConfig`."""
+    atts: List[str]
+    thres_int: float
 
 
 class Bins:
@@ -97,7 +104,7 @@ class Bins:
 
 
 def main():
-    parser = ArgumentParser(description=__doc__.splitlines()[0])
+    parser = ArgumentParser(description=__doc__)
     add = parser.add_argument
     add('--bin_dir', required=True, metavar='DIR', help='folder that img2bin.py wrote')
     add('--result_dir', required=True, metavar='DIR', help='folder of the results')

@@ -8,22 +8,26 @@ inverted) become three files of the same name, float32 in C order, as msame read
     DIR/input3/<k>_<i>.bin    signed source label [n_att]
 
 DIR/bins.json tells what they show; bin2img.py turns the results into sheets.
-Example: `python scripts/ascend/img2bin.py --experiment_name 128 --output_dir output/128/bins`.
+
+Examples:
+    python scripts/ascend/img2bin.py --experiment_name 128 \\
+        --output_dir output/128/bins
 """
 
 import os
 import shutil
-import sys
 from collections import OrderedDict
 
 import numpy as np
+from tqdm import tqdm
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+if not __package__:
+    import _checkout
 
-from pylib import ArgumentParser, RunFailed, UserError, run_command, write_json  # noqa: E402
-from scripts.export import INPUTS  # noqa: E402
-from stgan import attributes, sheets  # noqa: E402
-from stgan.config import TestConfig, load_config  # noqa: E402
+from pylib import ArgumentParser, RunFailed, UserError, run_command, write_json
+from scripts.export import INPUTS
+from stgan import attributes, sheets
+from stgan.config import CHECKPOINTS, TestConfig, load_config
 
 DESCRIPTION = 'bins.json'
 BATCH_SIZE = 16  # images decoded at once
@@ -91,7 +95,8 @@ def describe(options, config, checkpoint_path, entries):
     Args:
         entries: list of (sheet file name, image file name, {0,1} label [n_att]).
     """
-    from tflib import checkpoint  # noqa: PLC0415
+    from tflib import checkpoint
+
     return OrderedDict(
         experiment=options.experiment_name, img_size=config.img_size, attributes=list(config.atts),
         test_int=options.test_int, thres_int=config.thres_int,
@@ -103,14 +108,12 @@ def describe(options, config, checkpoint_path, entries):
 
 def write_bins(options, config, folder):
     """Write the bins of all test images, and last the file that declares them complete."""
-    # Only now: TensorFlow takes seconds to load, a bad flag should not.
-    from tqdm import tqdm  # noqa: PLC0415
+    from stgan import data, testing
+    from tflib import checkpoint
 
-    from stgan import data, editing  # noqa: PLC0415
-    from tflib import checkpoint  # noqa: PLC0415
     plan = sheets.single_plan(config, options.test_int)
-    checkpoint_path = checkpoint.require_latest(os.path.join(options.folder, 'checkpoints'))
-    celeba, indices = editing.test_images(config, options)
+    checkpoint_path = checkpoint.require_latest(os.path.join(options.folder, CHECKPOINTS))
+    celeba, indices = testing.selected_images(config, options)
     paths, labels = celeba.paths(indices), celeba.labels[indices]
     check_folder(folder, len(indices), len(plan.columns))
     description = describe(options, config, checkpoint_path, [
@@ -136,11 +139,11 @@ def write_bins(options, config, folder):
 
 
 def main():
-    parser = ArgumentParser(description=__doc__.splitlines()[0])
+    parser = ArgumentParser(description=__doc__)
     add = parser.add_argument
     add('--experiment_name', required=True, help='name of the folder below output/')
     add('--output_dir', required=True, metavar='DIR', help='folder to write')
-    add('--dataroot', default='',
+    add('--dataroot', default='', metavar='DIR',
         help='data folder; default: the one the experiment was trained with')
     add('--img', type=int, nargs='+', default=[], metavar='N',
         help='1-based list positions of the images; default: the test split')

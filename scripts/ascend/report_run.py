@@ -6,14 +6,14 @@ from the files that the commands leave in the experiment folder.
 
 import os
 import platform
-import sys
 from collections import OrderedDict
 
 import numpy as np
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+if not __package__:
+    import _checkout
 
-from pylib import (  # noqa: E402
+from pylib import (
     ArgumentParser,
     UserError,
     read_json,
@@ -21,7 +21,7 @@ from pylib import (  # noqa: E402
     run_command,
     write_text,
 )
-from stgan.config import load_config  # noqa: E402
+from stgan.config import load_config
 
 
 def measured(config, seconds):

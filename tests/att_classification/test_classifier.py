@@ -9,6 +9,7 @@ import pytest
 import imlib
 from att_classification import evaluation, training
 from att_classification.models import classifier
+from att_classification.options import TrainingConfig
 from pylib import UserError
 from stgan import sheets
 from stgan.attributes import CELEBA_ATTRIBUTES, DEFAULT_ATTRIBUTES
@@ -98,7 +99,7 @@ def test_attribute_subset(painted_folder):
 
 
 def test_labels_of_published_sheets_come_from_the_list(published_run):
-    """Fault 9: no tfrecord is needed, and no number of attributes is written into the code."""
+    """No tfrecord is needed, and no number of attributes is written into the code."""
     folder = sheets.open_folder(str(published_run / 'output' / 'golden' / 'sample_testing'))
 
     class Nobody:
@@ -120,25 +121,45 @@ def test_sheets_of_other_modes_are_refused(published_run):
         evaluation.evaluate(folder, Oracle())
 
 
+def small_config(dataroot, folder, **options):
+    return TrainingConfig(dataroot=str(dataroot), output_dir=str(folder), img_size=32,
+                          batch_size=16, device='cpu', **options).check()
+
+
+def test_published_defaults():
+    """csmliu/STGAN att_classification/train.py@8a206ad."""
+    config = TrainingConfig()
+    assert (config.img_size, config.epoch, config.batch_size, config.lr, config.atts) == (
+        128, 25, 64, 2e-4, ())
+
+
+@pytest.mark.parametrize('options, complaint', [
+    ({'img_size': 16}, '--img_size 16: expected at least 32'), ({'lr': 0.}, '--lr 0.0'),
+    ({'img_size': 48}, '--img_size 48: expected a multiple of 32'), ({'epoch': 0}, '--epoch 0'),
+    ({'time_limit': -1.}, '--time_limit -1.0'), ({'seed': 2 ** 31}, '--seed 2147483648')])
+def test_illegal_options_are_named(options, complaint):
+    with pytest.raises(UserError) as error:
+        TrainingConfig(**options).check()
+    assert str(error.value).startswith(complaint)
+
+
 def test_training_resumes(tmp_path, toy_data, capfd):
     def train(epochs, **options):
-        training.train(str(toy_data), str(tmp_path), img_size=32, epochs=epochs, batch_size=16,
-                       device='cpu', **options)
+        training.train(small_config(toy_data, tmp_path, epoch=epochs, **options))
         return capfd.readouterr().out
     train(1)
     assert 'resuming after iteration 3 of 6' in train(2)
     with pytest.raises(UserError, match='classifier.json: trained with other attributes'):
-        train(2, atts=['Bald'])
+        train(2, atts=('Bald',))
     assert '--clear: removing checkpoints, summaries, metrics.jsonl, test_accuracy.json' in (
-        train(1, atts=['Bald'], clear=True))
+        train(1, atts=('Bald',), clear=True))
     assert evaluation.Classifier(str(tmp_path / 'checkpoints'), 'cpu').atts == ['Bald']
 
 
 def test_training_is_repeatable(tmp_path, toy_data):
     marks = []
     for name in ('a', 'b'):
-        training.train(str(toy_data), str(tmp_path / name), img_size=32, epochs=1, batch_size=16,
-                       device='cpu', threads=2)
+        training.train(small_config(toy_data, tmp_path / name, epoch=1, threads=2))
         newest = checkpoint.latest(str(tmp_path / name / 'checkpoints'))
         marks.append(checkpoint.fingerprint(newest))
     assert marks[0] == marks[1]

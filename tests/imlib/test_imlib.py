@@ -1,7 +1,5 @@
 """Image files and ranges."""
 
-import zlib
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -49,29 +47,3 @@ def test_missing_images_are_named(tmp_path):
 def test_stack_rows():
     images = np.arange(2 * 3 * 4 * 3).reshape(2, 3, 4, 3)
     np.testing.assert_array_equal(imlib.stack_rows(images)[3:], images[1])
-
-
-@pytest.mark.parametrize('mode, options', [
-    ('RGB', {}), ('RGB', {'compress_level': 0}), ('RGB', {'optimize': True}), ('L', {}),
-    ('P', {}), ('RGBA', {})])
-def test_leftmost_columns(tmp_path, mode, options):
-    pixels = np.random.RandomState(0).randint(0, 256, [9, 70, 3]).astype(np.uint8)
-    pixels[3:] //= 99       # other filters
-    path = str(tmp_path / 'x.png')
-    Image.fromarray(pixels).convert(mode).save(path, **options)
-    for columns in (1, 20, 70):
-        np.testing.assert_array_equal(imlib.read(path, columns), imlib.read(path)[:, :columns])
-
-
-@pytest.mark.parametrize('module', [zlib, imlib.fast_zlib], ids=lambda module: module.__name__)
-def test_leftmost_columns_of_a_damaged_file(tmp_path, monkeypatch, module):
-    """By either module that decompresses; which one there is depends on the platform."""
-    monkeypatch.setattr(imlib, 'fast_zlib', module)
-    path = tmp_path / 'x.png'
-    imlib.write(str(path), np.random.RandomState(0).randint(0, 256, [9, 70, 3]).astype(np.uint8))
-    content = path.read_bytes()
-    assert imlib.read(str(path), 5).shape == (9, 5, 3)
-    for damaged in (content[:-300], content[:45], content[:300] + b'abc' + content[303:]):
-        path.write_bytes(damaged)
-        with pytest.raises(UserError, match='x.png: not a readable image'):
-            imlib.read(str(path), 5)

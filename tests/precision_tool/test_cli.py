@@ -279,7 +279,7 @@ def test_prompt(broken):
                           capture_output=True, text=True)
     assert done.returncode == 0
     assert BROKEN in done.stdout and 'from the shell' in done.stdout
-    assert 'example: python -m precision_tool vc' in done.stdout
+    assert 'examples:\n  python -m precision_tool vc' in done.stdout
     assert 'never' not in done.stdout and 'Traceback' not in done.stderr
     assert 'nobody: no such operator' in done.stderr and 'No closing quotation' in done.stderr
     assert 'nowhere: holds no dumps' in done.stderr

@@ -48,6 +48,70 @@ def test_flags_are_not_abbreviated():
         parser.parse_args(['--num', '1'])
 
 
+HELP = """\
+usage: x.py --name NAME (--left | --right) [options] FILE
+
+What it does, in a paragraph that is long enough to be wrapped at the width of
+a common terminal.
+
+    a table    is left
+    as it      is
+
+positional arguments:
+  FILE                      to read
+
+options:
+  -h, --help                show this help message and exit
+  --name NAME               of the thing (required)
+  --left
+  --right
+  --rate X                  100% of it (default: 0.0001)
+  --counts N ...            of things (default: 1 2)
+  --more [N ...]            default: none
+  --batch_size N
+  --empty WORD
+  --switch
+  --kind {one,other,another}
+                            which (default: one)
+
+examples:
+  python x.py --name a \\
+      --left
+"""
+
+
+def test_help(monkeypatch, capsys):
+    monkeypatch.setenv('COLUMNS', '80')
+    parser = pylib.ArgumentParser(prog='x.py', description=(
+        'What it does, in a paragraph that is long\nenough to be wrapped at the width of a common '
+        'terminal.\n\n    a table    is left\n    as it      is\n\n'
+        'Examples:\n    python x.py --name a \\\n        --left\n'))
+    parser.add_argument('file', metavar='FILE', help='to read')
+    parser.add_argument('--name', required=True, help='of the thing')
+    side = parser.add_mutually_exclusive_group(required=True)
+    side.add_argument('--left', action='store_true')
+    side.add_argument('--right', action='store_true')
+    parser.add_argument('--rate', type=float, default=1e-4, help='100%% of it')
+    parser.add_argument('--counts', type=int, nargs='+', default=(1, 2), help='of things')
+    parser.add_argument('--more', type=int, nargs='*', default=[], help='default: none')
+    parser.add_argument('--batch_size', type=int)
+    parser.add_argument('--empty', default='', metavar='WORD')
+    parser.add_argument('--switch', action='store_true')
+    parser.add_argument('--kind', choices=('one', 'other', 'another'), default='one', help='which')
+    parser.print_help()
+    shown = capsys.readouterr().out
+    assert shown == HELP
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_help_of_commands_within_a_command(capsys):
+    parser = pylib.ArgumentParser(prog='x.py')
+    parser.add_subparsers(metavar='COMMAND').add_parser('do').add_argument('--fast')
+    with pytest.raises(SystemExit):
+        parser.parse_args(['do', '--help'])
+    assert capsys.readouterr().out.startswith('usage: x.py do [options]\n')
+
+
 def test_a_second_signal_ends_at_once():
     code = ('import os, signal, pylib\n'
             'with pylib.StopRequest() as stop:\n'

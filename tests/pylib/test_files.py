@@ -1,7 +1,8 @@
-"""Files that are whole or absent; work on several cores."""
+"""Files that are whole or absent."""
 
 import os
 import resource
+import tracemalloc
 
 import pytest
 
@@ -45,10 +46,31 @@ def test_leftovers_of_killed_processes_are_removed(tmp_path):
     assert os.listdir(str(tmp_path)) == ['c.png']
 
 
-def test_permissions_are_those_of_a_plain_file(tmp_path):
-    (tmp_path / 'plain').write_text('')
-    pylib.write_text(str(tmp_path / 'atomic'), '')
+@pytest.mark.parametrize('umask', [0o022, 0o027, 0])
+def test_permissions_are_those_of_a_plain_file(tmp_path, monkeypatch, umask):
+    before = os.umask(umask)
+    try:
+        (tmp_path / 'plain').write_text('')
+        # It holds for the whole process: a thread that changes it shows others a wrong one.
+        monkeypatch.setattr(os, 'umask', pytest.fail)
+        pylib.write_text(str(tmp_path / 'atomic'), '')
+    finally:
+        monkeypatch.undo()
+        os.umask(before)
     assert (tmp_path / 'atomic').stat().st_mode == (tmp_path / 'plain').stat().st_mode
+
+
+def test_a_file_is_on_the_disk_before_it_replaces_another(tmp_path, monkeypatch):
+    """Or a power cut may leave an empty file in place of a good one."""
+    calls, fsync, replace = [], os.fsync, os.replace
+    monkeypatch.setattr(os, 'fsync', lambda handle: calls.append(
+        ('sync', os.fstat(handle).st_ino, os.fstat(handle).st_size)) or fsync(handle))
+    monkeypatch.setattr(os, 'replace', lambda *paths: calls.append(
+        ('replace', os.stat(paths[0]).st_ino, str(paths[1]))) or replace(*paths))
+    path = tmp_path / 'x.txt'
+    pylib.write_text(str(path), 'one')
+    inode = path.stat().st_ino
+    assert calls == [('sync', inode, 3), ('replace', inode, str(path))]
 
 
 @pytest.mark.parametrize('content, complaint', [
@@ -72,10 +94,32 @@ def test_json_lines_end_at_a_line_cut_short(tmp_path):
     assert pylib.read_json_lines(str(path)) == [{'a': 1}]
 
 
-@pytest.mark.parametrize('processes', [1, 2, None])
-def test_parallel_map_keeps_the_order(processes):
-    assert list(pylib.parallel_map(abs, range(-20, 0), processes)) == list(range(20, 0, -1))
+def test_a_log_is_cut_off_where_it_is_to_go_on(tmp_path):
+    path = tmp_path / 'log.jsonl'
+    lines = [b'{"iteration": 1}\n', b'{"iteration": 2, "name": "\xc3\xa9"}\n',
+             b'{"iteration": 3}\n']
+    for content, kept in (
+            (b''.join(lines), 2), (b''.join(lines[:2]), 2),
+            (lines[0] + b'no JSON\n' + lines[1], 1), (lines[0] + b'[1]\n' + lines[1], 1),
+            (lines[0] + b'\xff\xfe\n' + lines[1], 1),
+            (lines[0] + lines[1].rstrip(), 1),      # cut short by a crash
+            (b'', 0)):
+        path.write_bytes(content)
+        pylib.cut_json_lines(str(path), lambda record: record['iteration'] <= 2)
+        assert path.read_bytes() == b''.join(lines[:kept])
+    pylib.cut_json_lines(str(tmp_path / 'none'), lambda record: True)
+    assert not (tmp_path / 'none').exists()
 
 
-def test_parallel_map_of_nothing():
-    assert list(pylib.parallel_map(abs, [])) == []
+def test_a_log_is_cut_without_holding_it_in_memory(tmp_path):
+    path, line = tmp_path / 'log.jsonl', b'{"images": "' + b'x' * 999986 + b'"}\n'
+    with open(str(path), 'wb') as stream:
+        for _ in range(30):
+            stream.write(line)
+    tracemalloc.start()
+    try:
+        pylib.cut_json_lines(str(path), lambda record: True)
+        assert tracemalloc.get_traced_memory()[1] < 8e6
+    finally:
+        tracemalloc.stop()
+    assert path.stat().st_size == 30 * len(line)

@@ -2,31 +2,11 @@
 
 import numpy as np
 import pytest
+from exported import EXPORT, FEEDS, infer, load, set_label
 
 from stgan import attributes
-from stgan.config import load_config
 from stgan.editing import Editor
-from tflib import tf, utils
-
-FEEDS = ('input1:0', 'input2:0', 'input3:0')
-EXPORT = ('scripts/export.py', '--experiment_name', 'toy', '--format', 'pb')
-
-
-def load(path):
-    """Return the GraphDef in a file."""
-    definition = tf.GraphDef()
-    with open(str(path), 'rb') as stream:
-        definition.ParseFromString(stream.read())
-    return definition
-
-
-def infer(path, batches):
-    """Yield the output of an exported network for each (images, targets, sources)."""
-    with tf.Graph().as_default() as graph:
-        tf.import_graph_def(load(path), name='')
-        with utils.session('cpu', 1, graph) as session:
-            for batch in batches:
-                yield session.run('output:0', dict(zip(FEEDS, batch)))
+from tflib import tf
 
 
 def edits(config, count=3):
@@ -36,14 +16,6 @@ def edits(config, count=3):
     targets = attributes.single_targets(labels, config.atts, config.thres_int, 2.)[:, 1]
     return (random.uniform(-1, 1, [count, 32, 32, 3]).astype(np.float32), targets,
             attributes.signed(labels, config.thres_int))
-
-
-def set_label(folder, label):
-    """Let an experiment tell its generator something else; its variables stay as they are."""
-    path = folder / 'output' / 'toy' / 'setting.txt'
-    text = path.read_text()
-    path.write_text(text.replace('"label": "diff"', f'"label": "{label}"'))
-    assert load_config(str(path.parent))[0].label == label
 
 
 @pytest.mark.parametrize('label', ['diff', 'target'])

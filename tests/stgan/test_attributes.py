@@ -35,7 +35,7 @@ def test_conflicts_outside_the_edited_attributes_are_ignored():
 
 
 def test_single_targets_multiply_the_edited_attribute_only():
-    """Fault 3: intensity is a multiple of thres_int, here and in training samples."""
+    """Intensity is a multiple of thres_int, here and in training samples."""
     targets = attributes.single_targets(LABELS, NAMES, .5, 2)
     assert targets.shape == (2, 6, 5)
     np.testing.assert_array_equal(targets[:, 0], attributes.signed(LABELS, .5))
@@ -49,7 +49,7 @@ def test_multi_targets():
 
 
 def test_slide_moves_one_attribute_only():
-    """Fault 2: the published slide maps the labels twice, which moves every attribute."""
+    """The published slide maps the labels twice, which moves every attribute."""
     targets = attributes.slide_targets(LABELS, NAMES, .5, 'Male', [-2, 0, 2])
     np.testing.assert_array_equal(targets[0, :, 4], [-1, 0, 1])
     for step in range(3):

@@ -119,6 +119,28 @@ def test_illegal_test_options_are_named(arguments, complaint):
 
 
 def test_test_ints_are_numbers():
-    """Fault 1: the published code keeps them as text and crashes."""
+    """The published code keeps them as text and crashes."""
     options = parse('--test_atts', 'Bald', 'Male', '--test_ints', '1.0', '2', options=TestConfig)
     assert options.test_ints == (1., 2.)
+
+
+def test_options_are_shown_in_groups(monkeypatch, capsys):
+    monkeypatch.setenv('COLUMNS', '80')
+    parser = ArgumentParser(prog='x.py')
+    add_options(parser, TestConfig)
+    parser.print_help()
+    usage, _, *groups = capsys.readouterr().out.split('\n\n')
+    assert usage == 'usage: x.py --experiment_name NAME [options]'
+    assert [group.split('\n')[0] for group in groups] == [
+        'experiment and data:', 'edits (default: each attribute by itself):',
+        'device and precision:']
+    assert '--test_slide ' in groups[1] and '--device {auto,cpu,gpu,npu}' in groups[2]
+
+
+def test_required_options_have_to_be_given(capsys):
+    parser = ArgumentParser(prog='x.py')
+    add_options(parser, TestConfig)
+    with pytest.raises(SystemExit):
+        parser.parse_args([])
+    assert capsys.readouterr().err == ('x.py: error: the following arguments are required: '
+                                       '--experiment_name (see --help)\n')

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from stgan import data, fast, models, training
+from scripts.bench import plain
+from stgan import data, fast, graph, models
 from stgan.config import RunConfig
 from tflib import layers, tf, utils
 
@@ -55,18 +56,18 @@ def test_training_equals_the_plain_one(monkeypatch, options):
     images = random.uniform(-1, 1, [2, size, size, 3]).astype(np.float32)
     a, b = random.randint(0, 2, [2, 2, config.n_att])
     results, kinds = [], []
-    for plain in (True, False):
+    for build in (plain.build, graph.build):
         with tf.Graph().as_default(), utils.session() as session:
             batch = data.Batch(tf.constant(images), tf.constant(a), tf.constant(b),
                                tf.constant(7, tf.int64))
-            graph = training.build(config, batch, plain=plain)
+            built = build(config, batch)
             kinds.append([operation.type for operation in
                           tf.get_default_graph().get_operations()])
             weights = utils.trainable_variables('D', 'Genc', 'Gstu', 'Gdec')
             session.run(tf.global_variables_initializer())
             values = []
-            for update in graph.updates:
-                terms, _ = session.run([update.terms, update.op], {graph.learning_rate: 1e-4})
+            for update in built.updates:
+                terms, _ = session.run([update.terms, update.op], {built.learning_rate: 1e-4})
                 values += terms.values()
             results.append((values, session.run(weights)))
     assert kinds[1].count('MatMul') > kinds[0].count('MatMul')

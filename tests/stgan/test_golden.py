@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stgan import losses, models, training
+from stgan import graph, losses, models
 from stgan.attributes import generator_label, signed
 from stgan.config import RunConfig
 from stgan.data import Batch
-from stgan.editing import GENERATOR_SCOPES, EditGraph
+from stgan.editing import EditGraph
+from stgan.models import GENERATOR_SCOPES
 from tflib import tf, utils
 
 GOLDEN = Path(__file__).parents[1] / 'golden'
@@ -42,8 +43,8 @@ class Golden:
         with tf.Graph().as_default():
             batch = Batch(number=None, **{key: tf.constant(value)
                                           for key, value in self.inputs.items()})
-            g_terms = training.generator_terms(self.config, batch)
-            d_terms = training.discriminator_terms(self.config, batch, self.alpha, self.beta)
+            g_terms = graph.generator_terms(self.config, batch)
+            d_terms = graph.discriminator_terms(self.config, batch, self.alpha, self.beta)
             edit_graph = EditGraph(self.config)
             self.variables = {v.op.name: v for v in tf.global_variables()}
             gradients = {}
@@ -117,7 +118,7 @@ def test_moving_averages(golden):
 
 
 def test_penalty_has_a_gradient_where_the_critic_is_constant():
-    """Fault 13: without an epsilon under the norm this is NaN."""
+    """Without an epsilon under the norm this is NaN."""
     with tf.Graph().as_default(), utils.session() as session:
         slope = tf.get_variable('slope', [], tf.float32, tf.zeros_initializer())
         real = tf.random_uniform([2, 4, 4, 3])

@@ -74,7 +74,7 @@ def test_missing_sheets_are_refused_unless_told(tmp_path):
 
 
 def test_lossy_sheets_are_refused_unless_told(tmp_path):
-    """Fault 14: JPEG sheets measure the compression too."""
+    """JPEG sheets measure the compression too."""
     sheet = sheets.compose(images(32, 32, 3), images(3, 32, 32, 3))
     imlib.write(str(tmp_path / '000001.jpg'), sheet)
     with pytest.raises(UserError, match='JPEG sheets'):

@@ -7,14 +7,14 @@ import resource
 import signal
 import time
 
-import numpy as np
 import pytest
 
 from pylib import FolderLock, Interrupted, NotFinite, RunFailed, UserError, read_json_lines
-from scripts import chaos
-from stgan import data, training
+from scripts.bench import chaos
+from stgan import data, loop, training
+from stgan.celeba import CelebA
 from stgan.config import RunConfig
-from stgan.supervision import Rollbacks
+from stgan.loop import Rollbacks
 from tflib import checkpoint, tf
 
 # Two layers each way: quick to build, with all parts of a training. Four iterations an epoch.
@@ -56,13 +56,13 @@ class Killed(BaseException):
 
 def on_update(monkeypatch, number, act):
     """Call `act(values)` after update `number` (from 1) of the runs in this test, once."""
-    run_update, calls = training._run_update, []
+    run_update, calls = loop._Run._run_update, []
 
     def update(*arguments):
         values, images = run_update(*arguments)
         calls.append(1)
         return (act(values) or values if len(calls) == number else values), images
-    monkeypatch.setattr(training, '_run_update', update)
+    monkeypatch.setattr(loop._Run, '_run_update', update)
 
 
 def kill(values):
@@ -88,7 +88,7 @@ def require_equal(folder, other):
     (3, terminate), (12, terminate), (15, terminate), (4, terminate), (5, kill)],
     ids=['within an epoch', 'epoch end', 'one later', 'between D updates', 'between D and G'])
 def test_bitwise_resume(config, monkeypatch, uninterrupted, update, act):
-    """Promise 1. Updates 3k are those of G, iterations 4k the ends of epochs."""
+    """Updates 3k are those of G, iterations 4k the ends of epochs."""
     on_update(monkeypatch, update, act)
     with pytest.raises(Interrupted if act == terminate else Killed) as stopped:
         training.train(config)
@@ -123,40 +123,21 @@ def test_mixed_precision_resumes_exactly(config, monkeypatch, uninterrupted):
 
 def test_a_report_lost_between_checkpoint_and_sample_is_made_up_for(
         config, monkeypatch, uninterrupted):
-    write = training._SampleGrid.write
-    monkeypatch.setattr(training._SampleGrid, 'write', lambda *arguments: kill(None))
+    write = training.SampleGrid.write
+    monkeypatch.setattr(training.SampleGrid, 'write', lambda *arguments: kill(None))
     with pytest.raises(Killed):
         training.train(config)
-    monkeypatch.setattr(training._SampleGrid, 'write', write)
+    monkeypatch.setattr(training.SampleGrid, 'write', write)
     training.train(config)
     require_equal(config.folder, uninterrupted())
 
 
 def test_every_image_is_used_once_a_pass(uninterrupted, toy_data):
-    """Promise 2, by what the graph says it used; scripts/chaos.py does it across kills."""
-    images = data.CelebA(str(toy_data)).part('train') + 1
+    """By what the graph says it used; scripts/bench/chaos.py does it across kills."""
+    images = CelebA(str(toy_data)).part('train') + 1
     assert chaos.require_once_a_pass(uninterrupted(), images) == 1
     with pytest.raises(RunFailed, match='an image was used twice in pass 0'):
         chaos.require_once_a_pass(uninterrupted(), images[1:])
-
-
-def test_resuming_reads_no_image_twice(toy_data):
-    """O(1): a place in the stream costs two permutations, wherever it is."""
-    stream = data.SampleStream(1000, seed=0)
-    began = time.perf_counter()
-    stream.samples(10 ** 12, 32)
-    assert time.perf_counter() - began < 1
-    assert stream._permutation.cache_info().misses <= 2
-
-
-def test_another_order_is_still_once_a_pass():
-    stream, other = data.SampleStream(50, seed=0), data.SampleStream(50, seed=0)
-    other.reorder(70)
-    seen, changed = (each.samples(0, 150) for each in (stream, other))
-    np.testing.assert_array_equal(seen[:70], changed[:70])
-    assert (seen[70:100] != changed[70:100]).any() and (seen[100:] != changed[100:]).any()
-    for start in (0, 50, 100):
-        assert sorted(changed[start:start + 50]) == list(range(50))
 
 
 def infinite(values):
@@ -164,7 +145,7 @@ def infinite(values):
 
 
 def test_rollback_takes_another_order_and_resumes_exactly(config, monkeypatch, capfd, toy_data):
-    config, run_update = dataclasses.replace(config, on_nan='rollback'), training._run_update
+    config, run_update = dataclasses.replace(config, on_nan='rollback'), loop._Run._run_update
     on_update(monkeypatch, 13, infinite)    # D in iteration 5; saved were 2 and 4
     training.train(config)
     err = capfd.readouterr().err
@@ -173,11 +154,11 @@ def test_rollback_takes_another_order_and_resumes_exactly(config, monkeypatch, c
     assert Rollbacks(config.folder, 'stop').iterations == [4]
     log = read_json_lines(os.path.join(config.folder, 'metrics.jsonl'))
     assert [record['iteration'] for record in log] == list(range(1, 9))
-    images = data.CelebA(str(toy_data)).part('train') + 1
+    images = CelebA(str(toy_data)).part('train') + 1
     assert chaos.require_once_a_pass(config.folder, images) == 1
     # The same again, and killed after the rollback.
     again = dataclasses.replace(config, experiment_name='again')
-    monkeypatch.setattr(training, '_run_update', run_update)
+    monkeypatch.setattr(loop._Run, '_run_update', run_update)
     on_update(monkeypatch, 13, infinite)
     on_update(monkeypatch, 20, kill)
     with pytest.raises(Killed):

@@ -1,5 +1,6 @@
 """Checkpoints: found, checked, restored, refused."""
 
+import os
 import shutil
 
 import pytest
@@ -38,7 +39,7 @@ def test_latest_without_state_file_is_the_newest_index(tmp_path):
 
 
 def test_misfits_are_listed(tmp_path):
-    """Fault 4: the published code starts anew without a word."""
+    """Where the published code starts anew without a word."""
     path = write(tmp_path, same=1., reshaped=[1., 2.], surplus=3.)
     with tf.Graph().as_default(), utils.session() as session:
         with tf.variable_scope('net'):
@@ -86,12 +87,12 @@ def test_optimizer_slots_are_no_surplus_for_a_part(tmp_path):
         checkpoint.restore(session, path, [x], scopes=('net',))
 
 
-def saved(folder, *names, keep=2, keep_every=0):
+def saved(folder, *names, keep=2, is_kept_for_good=None):
     """Save checkpoints that hold x = 1, 2, ... and so many iterations."""
     with tf.Graph().as_default(), utils.session() as session:
         x, counter = tf.get_variable('x', [50], tf.float32, tf.zeros_initializer()), (
             utils.iteration_counter())
-        checkpoints = checkpoint.Checkpoints(str(folder), keep, keep_every)
+        checkpoints = checkpoint.Checkpoints(str(folder), keep, is_kept_for_good)
         session.run(tf.global_variables_initializer())
         if checkpoint.latest(str(folder)):
             checkpoints.restore(session, checkpoint.latest(str(folder)))
@@ -181,12 +182,63 @@ def test_a_read_only_folder_is_named(read_only):
 
 
 def test_some_are_kept_for_good(tmp_path):
-    names = [checkpoint.published_name(epoch, iteration, 2)
-             for epoch in range(5) for iteration in (1, 2)]
-    saved(tmp_path, *names[:5], keep_every=2)
-    saved(tmp_path, *names[5:], keep_every=2)
-    kept = sorted(path.stem for path in tmp_path.glob('*.index'))
-    assert kept == [names[3], names[7], *names[8:]]
+    def is_upper(name):
+        return name.isupper()
+    saved(tmp_path, *'aBcd', is_kept_for_good=is_upper)
+    saved(tmp_path, *'EfGhij', is_kept_for_good=is_upper)
+    assert ''.join(sorted(path.stem for path in tmp_path.glob('*.index'))) == 'BEGij'
+
+
+def test_old_ones_are_deleted_although_the_state_file_is_lost(tmp_path):
+    saved(tmp_path, *'abM')
+    (tmp_path / 'checkpoint').unlink()
+    saved(tmp_path, *'cd', is_kept_for_good=lambda name: name == 'M')
+    assert ''.join(sorted(path.stem for path in tmp_path.glob('*.index'))) == 'Mcd'
+
+
+def recorded(monkeypatch, folder):
+    """List that takes note, in order, of what is done to the files of a folder.
+
+    Entries are ('sync', inode), ('replace', inode, name) and ('unlink', name).
+    """
+    calls, fsync, replace, unlink = [], os.fsync, os.replace, os.unlink
+    monkeypatch.setattr(os, 'fsync', lambda handle: calls.append(
+        ('sync', os.fstat(handle).st_ino)) or fsync(handle))
+    monkeypatch.setattr(os, 'replace', lambda source, target: calls.append(
+        ('replace', os.stat(source).st_ino, os.path.basename(target))) or replace(source, target))
+
+    def unlinked(path, **options):
+        if os.path.dirname(str(path)) == str(folder):
+            calls.append(('unlink', os.path.basename(path)))
+        unlink(path, **options)
+    monkeypatch.setattr(os, 'unlink', unlinked)
+    return calls
+
+
+def test_files_are_published_in_an_order_that_no_power_cut_can_spoil(tmp_path, monkeypatch):
+    """Names and contents may reach the disk late and in any order, but for what is synced."""
+    saved(tmp_path, *'ab')
+    calls = recorded(monkeypatch, tmp_path)
+    saved(tmp_path, 'c')
+    inodes = {name: (tmp_path / name).stat().st_ino for name in
+              ('c.data-00000-of-00001', 'c.index', 'checkpoint', '.')}
+    data, index = ('c.data-00000-of-00001', 'c.index')
+    order = [('sync', inodes[data]), ('replace', inodes[data], data),
+             ('sync', inodes[index]), ('replace', inodes[index], index), ('sync', inodes['.']),
+             ('sync', inodes['checkpoint']), ('replace', inodes['checkpoint'], 'checkpoint'),
+             ('unlink', 'a.index'), ('unlink', 'a.data-00000-of-00001')]
+    assert [call for call in calls if call in order] == order
+    # Nothing else touches a checkpoint's files.
+    assert [call for call in calls if call[0] != 'sync'] == [
+        call for call in order if call[0] != 'sync']
+
+
+def test_an_index_never_stands_beside_data_of_another_save(tmp_path, monkeypatch):
+    saved(tmp_path, *'ab')
+    calls = recorded(monkeypatch, tmp_path)
+    saved(tmp_path, 'b')    # a run that goes back saves under the same name again
+    assert [(call[0], call[-1]) for call in calls if call[0] != 'sync'][:3] == [
+        ('unlink', 'b.index'), ('replace', 'b.data-00000-of-00001'), ('replace', 'b.index')]
 
 
 def test_older_checkpoints_are_deleted(tmp_path):

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from PIL import Image, ImageFilter
 
-from scripts.toy_canvas import (
+from scripts.toy.canvas import (
     HEIGHT,
     WIDTH,
     Canvas,

@@ -14,20 +14,24 @@ pictures hold enough of them (CelebA's fraction in brackets): Bald .06 (.023), E
 Drawn and labelled as well: 5_o_Clock_Shadow, Arched_Eyebrows, Bags_Under_Eyes, Goatee,
 Heavy_Makeup, Receding_Hairline, Rosy_Cheeks, Sideburns, Straight_Hair, Wavy_Hair,
 Wearing_Earrings. The other 12 names are always -1.
+
+Examples:
+    python scripts/toy/make_toy_celeba.py data/toy
+    python scripts/toy/make_toy_celeba.py data/other --images 500 --seed 1
 """
 
 import os
-import sys
 
 import numpy as np
 import tqdm
 from PIL import Image
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+if not __package__:
+    import _checkout
 
-import pylib  # noqa: E402
-from scripts.toy_face import draw_face  # noqa: E402
-from stgan.attributes import CELEBA_ATTRIBUTES  # noqa: E402
+import pylib
+from scripts.toy.face import draw_face
+from stgan.attributes import CELEBA_ATTRIBUTES
 
 VERSION = 1  # of the drawing: sets of different versions must not be mixed
 
@@ -131,11 +135,6 @@ def partition_list(images):
     return ''.join(f'{image_name(index)} {part}\n' for index, part in enumerate(parts, 1))
 
 
-def leftovers(folder):
-    """The set of names of half-written files in `folder`, left by a killed process."""
-    return {name for name in os.listdir(folder) if name.startswith('.writing-')}
-
-
 def claim_folder(folder, description):
     """Make `folder` ours, or make sure that it is: a new set, or one of the same description."""
     marker = os.path.join(folder, 'toy.json')
@@ -143,7 +142,8 @@ def claim_folder(folder, description):
         if pylib.read_json(marker) != description:
             raise pylib.UserError(f'{folder}: holds another toy set (see {marker}); '
                                   'choose another folder or remove this one')
-    elif os.path.isdir(folder) and set(os.listdir(folder)) - leftovers(folder):
+    elif os.path.isdir(folder) and not all(
+            name.startswith(pylib.UNFINISHED) for name in os.listdir(folder)):
         raise pylib.UserError(f'{folder}: not empty and not a toy set; choose another folder')
     else:
         os.makedirs(folder, exist_ok=True)
@@ -168,8 +168,7 @@ def make_data_set(folder, images=3000, seed=0, processes=None):
     try:
         claim_folder(folder, {'toy_celeba': VERSION, 'seed': seed, 'images': images})
         os.makedirs(image_folder, exist_ok=True)
-        for name in leftovers(image_folder):
-            os.unlink(os.path.join(image_folder, name))
+        pylib.remove_unfinished(image_folder)
         present = set(os.listdir(image_folder))
         tasks = [(image_folder, seed, index) for index in range(1, images + 1)
                  if image_name(index) not in present]
@@ -186,11 +185,11 @@ def make_data_set(folder, images=3000, seed=0, processes=None):
 
 def main():
     """The command."""
-    parser = pylib.ArgumentParser(description='Draw face pictures in CelebA\'s layout.')
+    parser = pylib.ArgumentParser(description=__doc__)
     parser.add_argument('output_dir', metavar='OUTPUT_DIR', help='a new folder, or the same set')
     parser.add_argument('--images', type=int, default=3000, help='how many pictures')
     parser.add_argument('--seed', type=int, default=0, help='another seed draws other faces')
-    parser.add_argument('--processes', type=int, help='workers; None: one per usable core')
+    parser.add_argument('--processes', type=int, help='workers; default: one per usable core')
     arguments = parser.parse_args()
     for name, lowest in (('images', 1), ('seed', 0), ('processes', 1)):
         value = getattr(arguments, name)

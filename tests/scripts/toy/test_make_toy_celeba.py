@@ -6,15 +6,13 @@ import sys
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from PIL import Image
 
-REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-sys.path.insert(0, REPOSITORY)
+from scripts.toy import canvas, face
+from scripts.toy import make_toy_celeba as toy
 
-from scripts import make_toy_celeba as toy  # noqa: E402
-from scripts import toy_canvas, toy_face  # noqa: E402
-
-SCRIPT = os.path.join(REPOSITORY, 'scripts', 'make_toy_celeba.py')
+SCRIPT = ROOT / 'scripts' / 'toy' / 'make_toy_celeba.py'
 HAIR_COLOURS = ('Black_Hair', 'Blond_Hair', 'Brown_Hair', 'Gray_Hair')
 BEARDS = ('5_o_Clock_Shadow', 'Goatee', 'Sideburns')
 FREQUENCIES = {
@@ -34,7 +32,7 @@ VISIBLE = {
 
 def run(folder, *flags):
     """Run the command as its users do."""
-    return subprocess.run([sys.executable, SCRIPT, str(folder), *flags],
+    return subprocess.run([sys.executable, str(SCRIPT), str(folder), *flags],
                           capture_output=True, text=True)
 
 
@@ -123,7 +121,7 @@ def test_labels_are_those_of_the_drawing(small_set):
     assert [value == '1' for value in line.split()[1:]] == [
         attributes[name] for name in toy.CELEBA_ATTRIBUTES]
     with Image.open(str(small_set / 'img_align_celeba' / '000007.jpg')) as picture:
-        difference = np.asarray(picture, np.float64) - toy_face.draw_face(attributes, rng)
+        difference = np.asarray(picture, np.float64) - face.draw_face(attributes, rng)
     assert np.abs(difference).mean() < 4  # JPEG
 
 
@@ -200,7 +198,7 @@ def test_attributes_do_not_contradict_each_other():
             assert not colours
             assert not has['Wearing_Hat']
         if colours:
-            assert toy_face.has_hair(has)
+            assert face.has_hair(has)
         if has['Mustache'] or any(has[name] for name in BEARDS):
             assert not has['No_Beard']
         if not has['No_Beard']:
@@ -231,16 +229,16 @@ def test_attribute_is_visible_at_64_pixels(name):
     for index, has in suitable[:6]:
         on = with_attribute(has, name, True)
         off = with_attribute(on, name, False)
-        crops = [small_crop(toy_face.draw_face(attributes, np.random.default_rng([9, index])))
+        crops = [small_crop(face.draw_face(attributes, np.random.default_rng([9, index])))
                  for attributes in (on, off)]
         changed = np.abs(crops[0] - crops[1]).max(axis=-1) > 30
         assert changed.mean() > VISIBLE[name], index
 
 
 def test_flipping_an_attribute_changes_nothing_else():
-    has = next(has for has in people(50) if toy_face.has_hair(has) and not has['Wearing_Hat'])
+    has = next(has for has in people(50) if face.has_hair(has) and not has['Wearing_Hat'])
     before, after = (
-        toy_face.draw_face(dict(has, Mouth_Slightly_Open=opened), toy.image_generator(0, 1))
+        face.draw_face(dict(has, Mouth_Slightly_Open=opened), toy.image_generator(0, 1))
         for opened in (False, True))
     rows = np.flatnonzero(np.any(before != after, axis=(1, 2)))
     assert rows.min() > 120  # the mouth, far below the eyes
@@ -249,15 +247,15 @@ def test_flipping_an_attribute_changes_nothing_else():
 
 def test_drawing():
     rng = toy.image_generator(0, 1)
-    picture = toy_face.draw_face(toy.sample_attributes(rng), rng)
+    picture = face.draw_face(toy.sample_attributes(rng), rng)
     assert picture.shape == (218, 178, 3)
     assert picture.dtype == np.uint8
     assert picture.std() > 20
 
 
 def test_eyes_are_where_celeba_has_them():
-    looks = [toy_canvas.sample_look(toy.image_generator(0, index)) for index in range(60)]
-    x, y = np.mean([toy_canvas.face_coordinates(look) for look in looks], axis=0)
+    looks = [canvas.sample_look(toy.image_generator(0, index)) for index in range(60)]
+    x, y = np.mean([canvas.face_coordinates(look) for look in looks], axis=0)
     for column, row, across, down in ((69, 112, -19.5, 0), (108, 112, 19.5, 0), (88, 152, 0, 40)):
         assert abs(x[row, column] - across) < 1.5
         assert abs(y[row, column] - down) < 1.5

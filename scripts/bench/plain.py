@@ -1,31 +1,38 @@
 """The published code's way of doing things, which benchmark.py compares with.
 
-As a command it edits like the published test.py, from start to end:
-`python scripts/plain.py output/128 --img 182638`; sheets go to output/128/plain.
+As a command it edits like the published test.py, from start to end. Sheets go to the folder plain
+of the experiment.
+
+Examples:
+    python scripts/bench/plain.py output/128 --img 182638
 """
 
-import argparse
+import contextlib
 import functools
 import gc
+import importlib
 import os
-import sys
 from collections import OrderedDict
+from unittest import mock
 
 import numpy as np
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+if not __package__:
+    import _checkout
 
-import imlib  # noqa: E402
-from stgan import attributes, data, sheets  # noqa: E402
-from stgan.config import load_config  # noqa: E402
+import imlib
+from pylib import ArgumentParser
+from stgan import attributes, sheets
+from stgan.celeba import CelebA, crop_box
+from stgan.config import CHECKPOINTS, load_config
 
 
 class Generator:
     """G in inference mode, added to the current graph: an encoding for every edit."""
 
     def __init__(self, config):
-        from stgan import models  # noqa: PLC0415  (TensorFlow is slow to import)
-        from tflib import tf  # noqa: PLC0415
+        from stgan import models
+        from tflib import tf
 
         size = config.img_size
         self._images = tf.placeholder(tf.float32, [None, size, size, 3])
@@ -43,19 +50,30 @@ class Generator:
                                for label in labels])
 
 
+def build(config, batch, device='cpu'):
+    """`graph.build` as the published code has it: convolutions only, D called twice."""
+    from stgan import graph
+    from tflib import layers
+
+    with mock.patch.object(layers, 'products', contextlib.nullcontext), \
+            mock.patch.object(graph, 'judge_both', lambda critic, *images: map(critic, images)):
+        return graph.build(config, batch, device)
+
+
 def test(experiment_dir, dataroot, positions, test_int=2.):
     """Edit the images at 1-based list positions, as csmliu/STGAN test.py@8a206ad does."""
-    from tflib import checkpoint, tf, utils  # noqa: PLC0415
+    from stgan import models
+    from tflib import checkpoint, tf, utils
 
     config, _ = load_config(experiment_dir)
-    celeba = data.CelebA(dataroot or config.dataroot, config.atts, config.split,
-                         config.use_cropped_img)
+    celeba = CelebA(dataroot or config.dataroot, config.atts, config.split,
+                    config.use_cropped_img)
     indices = np.array(positions) - 1 if positions else celeba.part('test')
-    state = tf.train.get_checkpoint_state(os.path.join(experiment_dir, 'checkpoints'))
+    state = tf.train.get_checkpoint_state(os.path.join(experiment_dir, CHECKPOINTS))
     with tf.Graph().as_default(), utils.session() as session:
         generator = Generator(config)
         checkpoint.restore(session, state.model_checkpoint_path, tf.global_variables(),
-                           ('Genc', 'Gstu', 'Gdec'))
+                           models.GENERATOR_SCOPES)
         for index, (image,) in zip(indices, load_images(
                 celeba.paths(indices), config.img_size, celeba.crop, 1)):
             labels = celeba.labels[[index]]
@@ -74,7 +92,7 @@ def measure_folder(folder):
     Args:
         folder: a `sheets.SheetFolder`.
     """
-    from skimage.metrics import (  # noqa: PLC0415  (slow to import)
+    from skimage.metrics import (
         peak_signal_noise_ratio,
         structural_similarity,
     )
@@ -95,18 +113,18 @@ def decode_image(path, img_size, crop):
 
     Decodes the whole JPEG and crops then; csmliu/STGAN data.py@8a206ad.
     """
-    from tflib import tf  # noqa: PLC0415  (slow to import)
+    from tflib import tf
 
     image = tf.image.decode_jpeg(tf.io.read_file(path), channels=3)
     if crop:
-        image = tf.image.crop_to_bounding_box(image, *data.crop_box(img_size))
+        image = tf.image.crop_to_bounding_box(image, *crop_box(img_size))
     image = tf.image.resize_images(image, [img_size, img_size], tf.image.ResizeMethod.BICUBIC)
     return tf.clip_by_value(image, 0, 255) / 127.5 - 1
 
 
 def load_images(paths, img_size, crop, batch_size, threads=16):
     """Yield batches as csmliu/STGAN data.py@8a206ad reads them; see `data.load_images`."""
-    from tflib import tf, utils  # noqa: PLC0415
+    from tflib import tf, utils
 
     with tf.Graph().as_default() as graph:
         dataset = tf.data.Dataset.from_tensor_slices(paths)
@@ -120,13 +138,14 @@ def load_images(paths, img_size, crop, batch_size, threads=16):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('experiment_dir')
-    parser.add_argument('--dataroot', default='')
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument('experiment_dir', metavar='EXPERIMENT_DIR', help='such as output/128')
+    parser.add_argument('--dataroot', default='', metavar='DIR',
+                        help='data folder; default: the one the experiment was trained with')
     parser.add_argument('--img', type=int, nargs='*', help='1-based list positions')
     args = parser.parse_args()
-    # Before tflib imports it with less around it, and leaves it out of garbage collection.
-    import tensorflow.compat.v1  # noqa: F401, PLC0415
+    # Whole, as published: tflib, which comes next, would leave parts of it out.
+    importlib.import_module('tensorflow.compat.v1')
     test(args.experiment_dir, args.dataroot, args.img)
     gc.unfreeze()
 

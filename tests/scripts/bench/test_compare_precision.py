@@ -12,7 +12,7 @@ TINY = ['--seeds', 3, '--rounds', 1, '--epoch', 1, '--train_image_num', 40, '--e
 
 @pytest.mark.skipif(CLASSIC, reason='TensorFlow 1.15 has no 16-bit convolutions on CPUs')
 def test_both_precisions_are_trained_and_measured(run, tmp_path, toy_data):
-    done = run('scripts/compare_precision.py', '--dataroot', toy_data, '--name', 'c', *TINY,
+    done = run('scripts/bench/compare_precision.py', '--dataroot', toy_data, '--name', 'c', *TINY,
                '--device', 'cpu')
     assert done.status == 0, done.err
     figures = read_json(str(tmp_path / 'output' / 'c.json'))
@@ -29,7 +29,7 @@ def test_both_precisions_are_trained_and_measured(run, tmp_path, toy_data):
 
 @pytest.mark.skipif(not CLASSIC, reason='TensorFlow 2.x has 16-bit convolutions on CPUs')
 def test_where_nothing_can_be_compared_nothing_is_trained(run, tmp_path, toy_data):
-    done = run('scripts/compare_precision.py', '--dataroot', toy_data, '--device', 'cpu')
+    done = run('scripts/bench/compare_precision.py', '--dataroot', toy_data, '--device', 'cpu')
     assert done.status == 2 and 'no 16-bit convolutions' in done.err
     assert not list(tmp_path.iterdir())
 
@@ -40,6 +40,6 @@ def test_where_nothing_can_be_compared_nothing_is_trained(run, tmp_path, toy_dat
     (['--device', 'npu'], 'invalid choice'),
 ])
 def test_bad_input(run, tmp_path, toy_data, flags, complaint):
-    done = run('scripts/compare_precision.py', '--dataroot', toy_data, *flags)
+    done = run('scripts/bench/compare_precision.py', '--dataroot', toy_data, *flags)
     assert done.status == 2 and complaint in done.err
     assert not list(tmp_path.iterdir())

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 from conftest import ROOT
-from test_export import EXPORT, infer, set_label
+from exported import EXPORT, infer, set_label
 
 import imlib
 from scripts.ascend import img2bin
@@ -252,7 +252,7 @@ def fake_tool(folder, name, text):
     path = folder / 'tools' / name
     path.parent.mkdir(exist_ok=True)
     path.write_text(text.format(python=sys.executable, root=str(ROOT), tests=str(ROOT / 'tests'),
-                                here=str(ROOT / 'tests' / 'scripts')))
+                                here=str(ROOT / 'tests' / 'scripts' / 'ascend')))
     path.chmod(0o755)
     return str(path.parent)
 

@@ -1,13 +1,18 @@
-"""Speed, beside the published code's way of doing the same (scripts/plain.py).
+"""Speed, beside the published code's way of doing the same (scripts/bench/plain.py).
 
-Both ways take turns after a round to warm up, in processes of their own where one would use the
-memory that the other keeps. Seconds are medians, ratios are medians of each round's ratio. Weights
-are random, images are noise: neither changes the time. Example:
-`python scripts/benchmark.py sheet edit`.
+After a warm-up both ways take turns, each in a process of its own where it would profit from memory
+that the other one keeps. Seconds are medians, ratios are medians of each round's ratio. Weights are
+random, images are noise: neither changes the time.
+
+Examples:
+    python scripts/bench/benchmark.py
+    python scripts/bench/benchmark.py sheet edit
+    python scripts/bench/benchmark.py train --dim 16 --output train16.json
 """
 
 import contextlib
 import dataclasses
+import functools
 import multiprocessing
 import os
 import platform
@@ -18,25 +23,29 @@ import time
 
 import numpy as np
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path.insert(0, ROOT)
+if not __package__:
+    import _checkout
 
-from pylib import (  # noqa: E402
+import imlib
+from pylib import (
     ArgumentParser,
     RunFailed,
     keep_freed_memory,
-    parallel_map,
     run_command,
     share_freed_memory,
     usable_cores,
     write_json,
 )
-from stgan.config import RunConfig  # noqa: E402
+from scripts._checkout import ROOT
+from stgan import attributes, metrics, sheets
+from stgan.config import CHECKPOINTS, RunConfig
 
 PRODUCT_SIZE = 4096
 PRODUCT_FLOPS = 2 * PRODUCT_SIZE ** 3
 PEAK_TYPES = {'high': 'float32', 'mixed': 'bfloat16'}    # by precision
 CPU_FEATURES = ('avx2', 'avx512f', 'avx512_vnni', 'avx512_bf16', 'amx_tile', 'amx_bf16')
+
+LINE = '{:<36}{:>9}{:>10}{:>8}{:>9}{:>9}{:>7}'    # of a result
 
 
 def seconds_taking_turns(functions, rounds):
@@ -54,7 +63,7 @@ def seconds_taking_turns(functions, rounds):
 
 def matrix_product(dtype, device='cpu', size=PRODUCT_SIZE):
     """A function that multiplies two square matrices of TensorFlow type `dtype`."""
-    from tflib import tf, utils  # noqa: PLC0415
+    from tflib import tf, utils
 
     with tf.Graph().as_default() as graph:
         factors = [tf.Variable(tf.cast(tf.random.stateless_uniform([size, size], [0, i]), dtype))
@@ -65,14 +74,14 @@ def matrix_product(dtype, device='cpu', size=PRODUCT_SIZE):
     return lambda: session.run(product.op)
 
 
-def training_iteration(config, device='cpu', **options):
+def training_iteration(config, build, device='cpu'):
     """A function that runs one training iteration of `config` on an unchanging batch.
 
     Args:
-        options: of `training.build`.
+        build: `graph.build`, or a function like it.
     """
-    from stgan import data, training  # noqa: PLC0415
-    from tflib import tf, utils  # noqa: PLC0415
+    from stgan import data
+    from tflib import tf, utils
 
     random = np.random.RandomState(0)
     shape = [config.batch_size, config.img_size, config.img_size, 3]
@@ -81,7 +90,7 @@ def training_iteration(config, device='cpu', **options):
                   for _ in range(2)]
         batch = data.Batch(tf.constant(random.uniform(-1, 1, shape), tf.float32), *labels,
                            number=tf.constant(0, tf.int64))
-        built = training.build(config, batch, device, **options)
+        built = build(config, batch, device)
         session = utils.session(device, config.threads, graph, config.precision)
         session.run(tf.global_variables_initializer())
 
@@ -93,9 +102,13 @@ def training_iteration(config, device='cpu', **options):
 
 def training_way(config, plain):
     """`training_iteration` as train.py runs it, or as the published code does."""
-    if not plain:
-        keep_freed_memory()
-    return training_iteration(config, plain=plain)
+    from scripts.bench.plain import build as build_plainly
+    from stgan.graph import build
+
+    if plain:
+        return training_iteration(config, build_plainly)
+    keep_freed_memory()
+    return training_iteration(config, build)
 
 
 def editing_way(config, precision, plain, images, edits):
@@ -105,10 +118,10 @@ def editing_way(config, precision, plain, images, edits):
         plain: 'one by one': a session run for each, as published; 'at once': the plain network on
             a batch with one edit each; '': as `editing.Editor` does.
     """
-    from scripts.plain import Generator  # noqa: PLC0415
-    from stgan import editing  # noqa: PLC0415
-    from tflib import tf, utils  # noqa: PLC0415
-    from tflib.layers import GlorotUniform  # noqa: PLC0415
+    from scripts.bench.plain import Generator
+    from stgan import editing
+    from tflib import tf, utils
+    from tflib.layers import GlorotUniform
 
     if not plain:
         share_freed_memory()
@@ -136,8 +149,8 @@ def editing_way(config, precision, plain, images, edits):
 
 def generator_flops(config):
     """Floating-point operations of one edit by `models.py`: 2 per weight and position."""
-    from scripts import plain  # noqa: PLC0415
-    from tflib import tf  # noqa: PLC0415
+    from scripts.bench import plain
+    from tflib import tf
 
     with tf.Graph().as_default() as graph:
         plain.Generator(config)
@@ -162,10 +175,12 @@ class Benchmark:
         self._products = {dtype: matrix_product(dtype) for dtype in PEAK_TYPES.values()}
 
     def compare(self, what, ways, flops=0, precision='high', size=1):
-        """Row of two ways that take turns, with a matrix product too if flops are given.
+        """The row of two ways, which take turns.
 
         Args:
-            flops: of a call, by `models.py`; precision: of the second way; size: items of a call.
+            flops: of a call, counted by `models.py`; a matrix product takes turns too then.
+            precision: of the second way.
+            size: items of a call; the row has seconds of an item.
         """
         if flops:
             ways = [*ways, self._products[PEAK_TYPES[precision]]]
@@ -221,8 +236,8 @@ class Benchmark:
 
     def data(self):
         """A folder of JPEGs to batches, on one thread and on all cores."""
-        from scripts import plain  # noqa: PLC0415
-        from stgan import data  # noqa: PLC0415
+        from scripts.bench import plain
+        from stgan import data
 
         with tempfile.TemporaryDirectory() as folder:
             paths = _noisy_photos(folder, 64) * self.args.epochs
@@ -234,15 +249,14 @@ class Benchmark:
 
     def metrics(self):
         """PSNR and SSIM of a folder of sheets, on all cores."""
-        from scripts import plain  # noqa: PLC0415
-        from stgan import metrics, sheets  # noqa: PLC0415
+        from scripts.bench import plain
 
         with tempfile.TemporaryDirectory() as path, _without_progress():
             folder = _noisy_sheets(path, self.config, self.args.sheets)
             few = sheets.SheetFolder(folder.path, folder.img_size, folder.columns, folder.atts,
                                      dict(list(folder.labels.items())[:self.args.sheets // 10]))
             ways = [lambda: plain.measure_folder(few), lambda: metrics.measure_folder(folder)]
-            # A tenth for the plain way, which is as fast per sheet whatever their number.
+            # The plain way gets a tenth: its time per sheet does not depend on their number.
             plain_seconds, fast_seconds = seconds_taking_turns(ways, 3) / [
                 [len(few.labels)], [len(folder.labels)]]
             wanted, found = ways[0](), ways[1]()
@@ -265,7 +279,7 @@ class Benchmark:
             experiment = _experiment(folder, dataclasses.replace(
                 self.config, dataroot=os.path.join(folder, 'data')), images)
             positions = [str(position + 1) for position in range(images)]
-            commands = [[os.path.join(ROOT, 'scripts', 'plain.py'), experiment, '--img',
+            commands = [[os.path.join(ROOT, 'scripts', 'bench', 'plain.py'), experiment, '--img',
                          *positions],
                         [os.path.join(ROOT, 'test.py'), '--experiment_name',
                          os.path.basename(experiment), '--test_int', '2', '--clear', '--img',
@@ -298,7 +312,7 @@ class Way:
         self._process = context.Process(target=_serve, args=(connection, make, arguments),
                                         daemon=True)
         self._process.start()
-        connection.close()    # the process has it: a read of ours ends when it does
+        connection.close()    # only the process holds it now: when that ends, so do our reads
 
     def __call__(self):
         self.memory = self._ask('run')
@@ -361,8 +375,6 @@ def _run(arguments, folder):
 
 def _noisy_photos(folder, count):
     """Paths of JPEGs of CelebA's size, and about its bytes."""
-    import imlib  # noqa: PLC0415
-
     random, paths = np.random.RandomState(0), []
     for number in range(1, count + 1):
         small = random.randint(0, 256, [28, 23, 3], np.uint8).repeat(8, 0).repeat(8, 1)
@@ -375,9 +387,6 @@ def _noisy_photos(folder, count):
 
 def _noisy_sheets(path, config, count):
     """A `SheetFolder` of sheets as test.py writes them."""
-    import imlib  # noqa: PLC0415
-    from stgan import sheets  # noqa: PLC0415
-
     plan, random = sheets.single_plan(config, 2.), np.random.RandomState(0)
     size, columns = config.img_size, len(plan.columns)
     names = [f'{number:06d}.png' for number in range(1, count + 1)]
@@ -394,8 +403,6 @@ def _noisy_sheets(path, config, count):
 
 def _experiment(folder, config, images):
     """Folder of an experiment with random weights and slots, as training leaves it."""
-    from stgan import attributes  # noqa: PLC0415
-
     os.makedirs(os.path.join(config.dataroot, 'img_align_celeba'))
     names = [os.path.basename(path) for path in _noisy_photos(
         os.path.join(config.dataroot, 'img_align_celeba'), images)]
@@ -405,38 +412,37 @@ def _experiment(folder, config, images):
         stream.write('\n'.join([str(images), ' '.join(attributes.CELEBA_ATTRIBUTES)] + rows))
     experiment = os.path.join(folder, 'output', 'speed')
     config.save(experiment)
-    # In a process of its own, whose memory is free before the commands run.
-    list(parallel_map(_save_weights, [(config, experiment), (config, '')], 2, chunksize=1))
+    # A process that has ended takes no memory from the commands that are measured next.
+    with Way(functools.partial, _save_weights, config, experiment) as save:
+        save()
     return experiment
 
 
-def _save_weights(case):
+def _save_weights(config, experiment):
     """Write a checkpoint of a training that has not begun."""
-    config, experiment = case
-    if not experiment:
-        return    # a second item, as parallel_map stays in its process for one
-    from stgan import data, training  # noqa: PLC0415
-    from tflib import checkpoint, tf, utils  # noqa: PLC0415
+    from stgan import data
+    from stgan.graph import build
+    from tflib import checkpoint, tf, utils
 
     size = config.img_size
     labels = tf.zeros([config.batch_size, config.n_att], tf.int64)
-    training.build(config, data.Batch(tf.zeros([config.batch_size, size, size, 3]), labels, labels,
-                                      tf.constant(0, tf.int64)))
+    build(config, data.Batch(tf.zeros([config.batch_size, size, size, 3]), labels, labels,
+                             tf.constant(0, tf.int64)))
     with utils.session() as session:
         session.run(tf.global_variables_initializer())
-        checkpoint.Checkpoints(os.path.join(experiment, 'checkpoints'), 1).save(session, 'model')
+        checkpoint.Checkpoints(os.path.join(experiment, CHECKPOINTS), 1).save(session, 'model')
 
 
 @contextlib.contextmanager
 def _without_progress():
-    """Progress bars of library code are not what this command has to say."""
+    """Hide progress bars of library code."""
     with open(os.devnull, 'w') as nowhere, contextlib.redirect_stderr(nowhere):
         yield
 
 
 def machine():
     """What the figures depend on."""
-    from tflib import utils  # noqa: PLC0415
+    from tflib import utils
 
     model, flags = platform.processor(), []
     with contextlib.suppress(OSError), open('/proc/cpuinfo') as stream:
@@ -448,29 +454,25 @@ def machine():
             'threads': usable_cores()}
 
 
-def print_table(facts, rows):
-    """Print what was measured."""
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
+def print_facts(facts):
+    """Print the machine, and the heads of the columns that `print_row` fills."""
+    print(f'{facts["tensorflow"]}, Python {facts["python"]}, {facts["threads"]} threads, '
+          f'{facts["cpu"]} ({" ".join(facts["features"])})')
+    print('matrix product, GFLOP/s: ' + ', '.join(
+        f'{name} {value:.0f}' for name, value in facts['peak'].items()))
+    print(LINE.format('', 'plain', 'here', 'ratio', 'GFLOP/s', 'of peak', 'diff.'), flush=True)
 
-    console = Console()
-    console.print(f'{facts["tensorflow"]}, Python {facts["python"]}, {facts["threads"]} threads, '
-                  f'{facts["cpu"]} ({" ".join(facts["features"])})', markup=False)
-    console.print('matrix product, GFLOP/s: ' + ', '.join(
-        f'{name} {value:.0f}' for name, value in facts['peak'].items()), markup=False)
-    table = Table('', 'plain', 'here', 'ratio', 'GFLOP/s', 'of peak', 'diff.', box=None,
-                  padding=(0, 1, 0, 0), pad_edge=False)
-    for column in table.columns:
-        column.no_wrap = True
-    for row in rows:
-        unit = row.get('unit')
-        plain, here = (f'{row[way]:.0f} {unit}' if unit else _seconds(row[way])
-                       for way in ('plain', 'fast'))
-        table.add_row(row['what'], plain, here, f'{row["ratio"]:.2f}x',
+
+def print_row(row):
+    """Print what was measured as a line."""
+    unit = row.get('unit')
+    plain, here = (f'{row[way]:.0f} {unit}' if unit else _seconds(row[way])
+                   for way in ('plain', 'fast'))
+    print(LINE.format(row['what'], plain, here, f'{row["ratio"]:.2f}x',
                       f'{row["gflops"]:.0f}' if 'gflops' in row else '',
                       f'{row["of peak"]:.0%}' if 'of peak' in row else '',
-                      f'{row["difference"]:.0e}' if 'difference' in row else '')
-    console.print(table)
+                      f'{row["difference"]:.0e}' if 'difference' in row else '').rstrip(),
+          flush=True)
 
 
 def _seconds(value):
@@ -480,9 +482,10 @@ def _seconds(value):
 def main():
     parser = ArgumentParser(description=__doc__)
     # No `choices`: of Python 3.7 to 3.8, which refuse an empty list of them.
-    parser.add_argument('parts', nargs='*', help=f'what to measure: {" ".join(PARTS)}')
+    parser.add_argument('parts', nargs='*', metavar='PART',
+                        help=f'what to measure: {" ".join(PARTS)}; default: all')
     parser.add_argument('--dim', type=int, default=64, help='channels of the first layers')
-    parser.add_argument('--img_size', type=int, default=128)
+    parser.add_argument('--img_size', type=int, default=128, help='image height and width')
     parser.add_argument('--batch_sizes', type=int, nargs='+', default=[8, 16], help='of training')
     parser.add_argument('--precisions', nargs='+', default=['high'], choices=('high', 'mixed'),
                         help='of the fast way; the plain one is in high')
@@ -490,7 +493,7 @@ def main():
     parser.add_argument('--images', type=int, default=200, help='of the part `test`')
     parser.add_argument('--sheets', type=int, default=2000, help='of the part `metrics`')
     parser.add_argument('--epochs', type=int, default=64, help='over 64 photos, of the part `data`')
-    parser.add_argument('--output', default='', help='JSON file to write; default: none')
+    parser.add_argument('--output', default='', metavar='FILE', help='JSON file to write')
     args = parser.parse_args()
     unknown = set(args.parts).difference(PARTS)
     if unknown:
@@ -501,16 +504,18 @@ def main():
     if args.sheets < 10:
         parser.error(f'--sheets {args.sheets}: expected at least 10')
 
-    from tflib import utils  # noqa: PLC0415
+    from tflib import utils
     utils.resolve_device('auto')    # quietly
     for precision in args.precisions:
         utils.session_config('cpu', precision)    # refuses what cannot mix
     benchmark = Benchmark(args)
     facts = dict(machine(), peak=benchmark.measure_peak())
+    print_facts(facts)
     rows = []
     for part in args.parts or PARTS:
-        rows += getattr(benchmark, part)()
-    print_table(facts, rows)
+        for row in getattr(benchmark, part)():
+            print_row(row)
+            rows.append(row)
     if args.output:
         write_json(args.output, dict(facts, options=vars(args), rows=rows))
         print(f'wrote {args.output}')

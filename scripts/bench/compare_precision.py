@@ -1,29 +1,28 @@
 """What mixed precision costs and gains: toy models trained in both, from equal seeds.
 
 Trains with the demo's recipe, once per precision and seed, edits and measures all runs in float32,
-and times both training graphs in one process, taking turns. Repeating it resumes.
-Example: `python scripts/compare_precision.py --seeds 0 1 2`. Flags not listed go to train.py.
+and times both training graphs in one process, taking turns. Repeating it resumes. Flags not listed
+go to train.py.
+
+Examples:
+    python scripts/bench/compare_precision.py --seeds 0 1 2
+    python scripts/bench/compare_precision.py --seeds 0 --device cpu
 """
 
 import dataclasses
 import os
 import shlex
 import shutil
-import sys
 
 import numpy as np
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path.insert(0, ROOT)
+if not __package__:
+    import _checkout
 
-from pylib import ArgumentParser, UserError, read_json, run_command, write_json  # noqa: E402
-from scripts.benchmark import (  # noqa: E402
-    matrix_product,
-    seconds_taking_turns,
-    training_iteration,
-)
-from scripts.demo import DATA, TRAINING, classifier_command, data_command, run_all  # noqa: E402
-from stgan.config import experiment_folder, load_config  # noqa: E402
+from pylib import ArgumentParser, UserError, read_json, run_command, write_json
+from scripts.bench.benchmark import matrix_product, seconds_taking_turns, training_iteration
+from scripts.demo import DATA, TRAINING, classifier_command, data_command, run_all
+from stgan.config import experiment_folder, load_config
 
 PRODUCT_SIZE = 2048
 PRECISIONS = ('high', 'mixed')
@@ -75,8 +74,11 @@ def quality(run):
 
 def speeds(config, device, rounds):
     """Median seconds of an iteration and of a matrix product, each in both precisions."""
-    iterations = [training_iteration(dataclasses.replace(config, precision=precision), device)
-                  for precision in PRECISIONS]
+    from stgan.graph import build
+
+    iterations = [
+        training_iteration(dataclasses.replace(config, precision=precision), build, device)
+        for precision in PRECISIONS]
     half = 'float16' if device == 'gpu' else 'bfloat16'
     products = [matrix_product(dtype, device, PRODUCT_SIZE) for dtype in ('float32', half)]
     return (np.median(seconds_taking_turns(iterations, rounds), axis=1),
@@ -85,8 +87,8 @@ def speeds(config, device, rounds):
 
 def print_table(measured, iteration, product, seeds):
     """Print both precisions side by side."""
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
+    from rich.console import Console
+    from rich.table import Table
 
     table = Table('', *PRECISIONS, 'mixed against high', title=f'{len(seeds)} runs each')
     for title, measure, factor in MEASURES:
@@ -111,20 +113,22 @@ def print_table(measured, iteration, product, seeds):
 
 def main():
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument('--dataroot', default=DATA, help='data folder; toy faces, if absent')
+    parser.add_argument('--dataroot', default=DATA, metavar='DIR',
+                        help='data folder; toy faces, if absent')
     parser.add_argument('--name', default='compare', help='first part of the experiments\' names')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2],
                         help='one pair of runs for each')
-    parser.add_argument('--shared_epochs', type=int, default=0, help='epochs that both precisions '
-                        'share, trained in high: differences are smaller then, and chance too')
+    parser.add_argument('--shared_epochs', type=int, default=0, help='first epochs that both '
+                        'precisions share, trained in high: chance then matters less')
     parser.add_argument('--rounds', type=int, default=10, help='iterations timed per precision')
-    parser.add_argument('--device', default='auto', choices=('auto', 'cpu', 'gpu'))
+    parser.add_argument('--device', default='auto', choices=('auto', 'cpu', 'gpu'),
+                        help='where to run')
     args, extra = parser.parse_known_args()
     experiment_folder(args.name)  # refuses what is no plain name
     if args.rounds < 1:
         raise UserError(f'--rounds {args.rounds}: expected at least 1')
 
-    from tflib import utils  # noqa: PLC0415
+    from tflib import utils
     device = utils.resolve_device(args.device)
     if device == 'npu':
         raise UserError('--device cpu or gpu: an NPU keeps one precision per process; there compare'

@@ -5,7 +5,9 @@ two iterations, or while it saves. Now and then the newest checkpoint is damaged
 round. The last run is left alone until its end. Then weights, optimizer state and log must equal
 those of the undisturbed run bit for bit, and every image must have been used exactly once a pass.
 
-Example: `python scripts/chaos.py --folder chaos`; `--rounds 5` for a short one.
+Examples:
+    python scripts/bench/chaos.py --folder chaos
+    python scripts/bench/chaos.py --folder chaos --rounds 5
 """
 
 import os
@@ -19,10 +21,10 @@ from collections import Counter
 
 import numpy as np
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path.insert(0, ROOT)
+if not __package__:
+    import _checkout
 
-from pylib import (  # noqa: E402
+from pylib import (
     UNFINISHED,
     ArgumentParser,
     RunFailed,
@@ -31,8 +33,10 @@ from pylib import (  # noqa: E402
     run_command,
     write_json,
 )
-from stgan.data import CelebA  # noqa: E402
-from tflib import checkpoint, tf  # noqa: E402
+from scripts._checkout import ROOT
+from stgan.celeba import CelebA
+from stgan.config import CHECKPOINTS
+from tflib import checkpoint, tf
 
 # Two layers each way and two attributes: quick to build, with all parts of a training.
 SMALL = ('--img_size 32 --enc_layers 2 --dec_layers 2 --stu_layers 1 --dis_layers 2 '
@@ -57,9 +61,9 @@ class Chaos:
     def __init__(self, folder, rounds, seed):
         self.counts = Counter()
         self._folder, self._random = folder, random.Random(seed)
-        # A round gets ahead by `MOST_A_ROUND` iterations, at the most a few more.
+        # A round trains about `MOST_A_ROUND` iterations at most.
         self._epochs = -(-rounds * MOST_A_ROUND // ITERATIONS_AN_EPOCH)
-        self._checkpoints = os.path.join(self.run_folder(DISTURBED), 'checkpoints')
+        self._checkpoints = os.path.join(self.run_folder(DISTURBED), CHECKPOINTS)
 
     def run_folder(self, name):
         """The experiment folder of a run."""
@@ -163,7 +167,7 @@ def damage(path, how, generator):
 
 def require_equal(folder, other):
     """Raise RunFailed unless two runs have equal variables, in every bit, and equal logs."""
-    left, right = (tf.train.NewCheckpointReader(checkpoint.latest(os.path.join(f, 'checkpoints')))
+    left, right = (tf.train.NewCheckpointReader(checkpoint.latest(os.path.join(f, CHECKPOINTS)))
                    for f in (folder, other))
     names = sorted(left.get_variable_to_shape_map())
     if names != sorted(right.get_variable_to_shape_map()):
@@ -200,7 +204,8 @@ def require_once_a_pass(folder, images):
 
 def main():
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument('--folder', default='chaos', help='new folder for data, runs and logs')
+    parser.add_argument('--folder', default='chaos', metavar='DIR',
+                        help='new folder for data, runs and logs')
     parser.add_argument('--rounds', type=int, default=50, help='how often to end the training')
     parser.add_argument('--seed', type=int, default=0, help='of what happens when')
     args = parser.parse_args()
@@ -210,9 +215,9 @@ def main():
         raise UserError(f'--folder {args.folder}: exists; remove it or name another')
     began = time.monotonic()
     data = os.path.join(args.folder, 'data')
-    subprocess.run([sys.executable, os.path.join(ROOT, 'scripts', 'make_toy_celeba.py'), data,
-                    '--images', str(IMAGES)], check=True, stdout=subprocess.DEVNULL,
-                   stderr=subprocess.DEVNULL)
+    draw = os.path.join(ROOT, 'scripts', 'toy', 'make_toy_celeba.py')
+    subprocess.run([sys.executable, draw, data, '--images', str(IMAGES)], check=True,
+                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     chaos = Chaos(args.folder, args.rounds, args.seed)
     chaos.finish(CALM)
     for number in range(args.rounds):

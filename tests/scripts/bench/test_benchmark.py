@@ -2,14 +2,15 @@
 
 import pytest
 
-from pylib import read_json
+from pylib import RunFailed, read_json
+from scripts.bench import plain
 
 TINY = ['--dim', 2, '--img_size', 32, '--rounds', 1, '--batch_sizes', 2, '--sheets', 20,
         '--images', 2, '--epochs', 1]
 
 
 def test_every_part_measures_both_ways(run, tmp_path):
-    done = run('scripts/benchmark.py', *TINY, '--output', 'speed.json')
+    done = run('scripts/bench/benchmark.py', *TINY, '--output', 'speed.json')
     assert done.status == 0, done.err
     report = read_json(str(tmp_path / 'speed.json'))
     assert report['tensorflow'] and report['threads'] >= 1 and report['peak']['float32'] > 1
@@ -26,6 +27,15 @@ def test_every_part_measures_both_ways(run, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ['speed.json']
 
 
+def test_results_are_printed_as_they_come(run, monkeypatch):
+    def fail(folder):
+        raise RunFailed('the second part fails')
+    monkeypatch.setattr(plain, 'measure_folder', fail)
+    done = run('scripts/bench/benchmark.py', 'data', 'metrics', *TINY)
+    assert done.status == 1 and done.err.endswith('error: the second part fails\n')
+    assert done.out.splitlines()[-1].startswith('decoding an image, ')
+
+
 @pytest.mark.parametrize('flags, complaint', [
     (['foo'], 'foo: choose from edit sheet'),
     (['--rounds', 0], '--rounds 0: expected at least 1'),
@@ -33,6 +43,6 @@ def test_every_part_measures_both_ways(run, tmp_path):
     (['--img_size', 100], '--img_size 100: not divisible'),
 ])
 def test_bad_input(run, tmp_path, flags, complaint):
-    done = run('scripts/benchmark.py', *flags)
+    done = run('scripts/bench/benchmark.py', *flags)
     assert done.status == 2 and complaint in done.err
     assert not list(tmp_path.iterdir())

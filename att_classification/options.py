@@ -1,0 +1,80 @@
+"""The options of the attribute classifier's commands, declared once."""
+
+import dataclasses
+import os
+from typing import Tuple
+
+from pylib import UserError
+from stgan.config import (
+    check_values,
+    cropped_option,
+    dataroot_option,
+    device_option,
+    gpu_option,
+    on_nan_option,
+    option,
+    split_option,
+    threads_option,
+    time_limit_option,
+)
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """The options of att_classification/train.py; the defaults are the published ones."""
+
+    dataroot: str = dataroot_option('', section='data', required=True)
+    atts: Tuple[str, ...] = option((), 'attributes to learn; default: all of the list',
+                                   metavar='NAME')
+    use_cropped_img: bool = cropped_option()
+    split: str = split_option()
+    img_size: int = option(128, 'image height and width, a multiple of 32', minimum=32,
+                           maximum=4096)
+
+    output_dir: str = option(HERE, 'folder of checkpoints/ and logs; default: that of train.py',
+                             section='training')
+    epoch: int = option(25, 'epochs', minimum=1)
+    batch_size: int = option(64, 'images per update', minimum=1)
+    lr: float = option(2e-4, 'learning rate of the first 8 epochs, falling then', above=0)
+    seed: int = option(0, 'of initial weights and data order', minimum=0)
+    time_limit: float = time_limit_option()
+    on_nan: str = on_nan_option()
+    clear: bool = option(False, 'start over, removing earlier training')
+
+    gpu: str = gpu_option(section='device')
+    device: str = device_option()
+    threads: int = threads_option()
+
+    def check(self):
+        """Return self if every value is legal, else raise a UserError that names the flag."""
+        check_values(self)
+        if self.img_size % 32:
+            raise UserError(f'--img_size {self.img_size}: expected a multiple of 32 (five '
+                            'poolings)')
+        return self
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig:
+    """The options of att_classification/test.py."""
+
+    img_dir: str = option('', 'folder of sheets that ../test.py wrote', section='what to measure',
+                          required=True)
+    checkpoint: str = option(os.path.join(HERE, 'checkpoints'), 'the classifier: a checkpoint, or '
+                             'a folder, whose newest one is taken; default: checkpoints/ beside '
+                             'test.py', metavar='PATH')
+    dataroot: str = dataroot_option('', help='data folder of the labels, for sheets without '
+                                    'labels.csv')
+    atts: Tuple[str, ...] = option((), 'measure edits of these attributes; default: all of the '
+                                   'sheets', metavar='NAME')
+    allow_incomplete: bool = option(False, 'measure although sheets of labels.csv are missing')
+
+    gpu: str = gpu_option(section='device')
+    device: str = device_option()
+    threads: int = threads_option()
+
+    def check(self):
+        """Return self if every value is legal, else raise a UserError that names the flag."""
+        return check_values(self)

@@ -1,0 +1,145 @@
+"""The training graph: losses and updates of D and G, put together as in the paper."""
+
+import contextlib
+import functools
+import os
+from collections import OrderedDict
+
+from stgan import attributes, losses, models
+from stgan.loop import TrainingGraph, Update
+from tflib import layers, loss_scale, tf, utils
+from tflib.layers import GlorotUniform
+
+# What a random draw of the graph is for; with the run's seed and the batch number it keys the draw.
+ALPHA, BETA = range(2)
+
+
+def discriminator_terms(config, batch, alpha=None, beta=None):
+    """What a D update minimizes ('d_loss') and its parts, as OrderedDict of scalars.
+
+    Source: paper formulas 9 and 11.
+
+    Args:
+        alpha, beta: as in `losses.gradient_penalty`.
+    """
+    critic = functools.partial(models.discriminate, config)
+    source, target = _signed(config, batch.a), _signed(config, batch.b)
+    with tf.name_scope('edit'):
+        label = attributes.generator_label(config.label, source, target)
+        xb_ = models.decode(config, models.encode(config, batch.xa), label)
+    (xa_logit_gan, xa_logit_att), (xb__logit_gan, _) = judge_both(critic, batch.xa, xb_)
+    gan = losses.discriminator_adversarial_loss(config.mode, xa_logit_gan, xb__logit_gan)
+    fake = xb_ if config.mode == 'wgan' else None
+    gp = losses.gradient_penalty(critic, batch.xa, fake, alpha, beta)
+    att = losses.sigmoid_cross_entropy(batch.a, xa_logit_att)
+    loss = gan + config.gp_weight * gp + config.d_att_weight * att
+    return OrderedDict(d_loss_gan=gan, gp=gp, d_loss_att=att, d_loss=loss)
+
+
+def judge_both(critic, xa, xb_):
+    """What the critic says of each of two image batches [N,S,S,3], in one call of 2N images.
+
+    Real and edited images alternate in the batch. WGAN's gradient of the last bias is a sum of
+    +1/N and -1/N that has to be exactly zero: Adam would turn a rounding error into a full step.
+    Alternating, the terms cancel in whatever order they are added up.
+    """
+    pairs = tf.reshape(tf.stack([xa, xb_], axis=1), [-1] + xa.shape.as_list()[1:])
+    logits = critic(pairs)
+    return [[logit[place::2] for logit in logits] for place in range(2)]
+
+
+def generator_terms(config, batch):
+    """What a G update minimizes ('g_loss') and its parts, as OrderedDict of scalars.
+
+    Source: paper formulas 10, 12 and 13.
+    """
+    source, target = _signed(config, batch.a), _signed(config, batch.b)
+    zs = models.encode(config, batch.xa)
+    with tf.name_scope('edit'):
+        xb_ = models.decode(config, zs, attributes.generator_label(config.label, source, target))
+    # Both passes update the same moving averages: one after the other, or runs would differ.
+    with tf.name_scope('reconstruction'), tf.control_dependencies([xb_]):
+        xa_ = models.decode(config, zs, attributes.generator_label(config.label, source, source))
+    logit_gan, logit_att = models.discriminate(config, xb_)
+    gan = losses.generator_adversarial_loss(config.mode, logit_gan)
+    att = losses.sigmoid_cross_entropy(batch.b, logit_att)
+    rec = losses.reconstruction_loss(batch.xa, xa_)
+    loss = gan + 10. * att + config.rec_loss_weight * rec
+    return OrderedDict(g_loss_gan=gan, g_loss_att=att, g_loss_rec=rec, g_loss=loss)
+
+
+def _signed(config, labels):
+    """{0,1} labels -> float32 labels of -thres_int and +thres_int, in the graph."""
+    return (tf.cast(labels, tf.float32) * 2 - 1) * config.thres_int
+
+
+def _uniform(shape, config, purpose, number):
+    """float32 draws from [0,1) that depend on (seed, purpose, batch number) only."""
+    key = tf.stack([tf.constant(2 * config.seed + purpose, tf.int64), number])
+    return tf.random.stateless_uniform(shape, key)
+
+
+def build(config, batch, device='cpu'):
+    """Return the `TrainingGraph` of STGAN on a `data.Batch`.
+
+    D and G have loss graphs of their own: a D update computes nothing that only G needs.
+    """
+    with tf.variable_scope('', initializer=GlorotUniform(config.seed)), _arrangement(device):
+        # G first: its variables are then created in the order of the published code.
+        with tf.name_scope('G_loss'):
+            g_terms = generator_terms(config, batch)
+        with tf.name_scope('D_loss'):
+            d_terms = discriminator_terms(config, batch, *_penalty_draws(config, batch))
+    return _add_updates(config, device, d_terms, g_terms)
+
+
+def _arrangement(device):
+    """The scope of how layers are computed on a device."""
+    # precision_tool's golden runs set STGAN_PLAIN: an NPU's graph, which they are compared with,
+    # has convolutions only.
+    if device == 'cpu' and not os.environ.get('STGAN_PLAIN'):
+        return layers.products()
+    return contextlib.nullcontext()
+
+
+def _penalty_draws(config, batch):
+    """(alpha [N,1,1,1], beta [N,S,S,3]) of `losses.gradient_penalty`, keyed by the batch number."""
+    return (_uniform([config.batch_size, 1, 1, 1], config, ALPHA, batch.number),
+            _uniform(tf.shape(batch.xa), config, BETA, batch.number))
+
+
+def _add_updates(config, device, d_terms, g_terms):
+    """Return the `TrainingGraph` that minimizes `d_loss` of the former and `g_loss` of the latter.
+
+    Args:
+        d_terms, g_terms: as of `discriminator_terms` and `generator_terms`.
+    """
+    rate = tf.placeholder(tf.float32, [])
+    d_variables = utils.trainable_variables('D')
+    g_variables = utils.trainable_variables(*models.GENERATOR_SCOPES)
+    counter = utils.iteration_counter()
+    # The order decides which of beta1_power and beta1_power_1 is whose.
+    d_update = _update(config, device, 'D', d_terms, d_variables, rate)
+    g_update = _update(config, device, 'G', g_terms, g_variables, rate)
+    # After the update even if that is skipped: the counter tells the place in the data.
+    with tf.control_dependencies([g_update.op]):
+        g_update = g_update._replace(op=counter.assign_add(1, read_value=False))
+    return TrainingGraph([d_update] * config.n_d + [g_update], counter, rate)
+
+
+def _update(config, device, network, terms, variables, rate):
+    """The `Update` of network 'D' or 'G'; in mixed precision its loss is scaled."""
+    name = network.lower()
+    loss = terms[f'{name}_loss']
+    optimizer = loss_scale.Adam(rate, beta1=0.5)
+    if config.precision == 'high':
+        step = utils.minimize(optimizer, loss, variables, terms.values())
+        return Update(step, terms, network)
+    optimizer, manager = loss_scale.make_optimizer(optimizer, name, config.loss_scale, device,
+                                                   config.fixed_loss_scale)
+    step = utils.minimize(optimizer, loss, variables, terms.values())
+    with tf.control_dependencies([step]):
+        terms = OrderedDict(terms)
+        terms[f'{name}_loss_scale'] = tf.identity(manager.scale)
+        terms[f'{name}_skipped'] = tf.identity(manager.skipped)
+    return Update(step, terms, network)

@@ -1,0 +1,66 @@
+"""Work on several cores, and how many there are."""
+
+import math
+import os
+
+import pytest
+
+import pylib
+from pylib.processes import cpu_quota
+
+
+@pytest.mark.parametrize('processes', [1, 2, None])
+def test_parallel_map_keeps_the_order(processes):
+    assert list(pylib.parallel_map(abs, range(-20, 0), processes)) == list(range(20, 0, -1))
+
+
+def test_parallel_map_of_nothing():
+    assert list(pylib.parallel_map(abs, [])) == []
+
+
+VERSION_2 = '0::/batch/job\n'
+VERSION_1 = '12:memory:/batch\n4:cpu,cpuacct:/batch/job\n3:cpuset:/\n1:name=systemd:/x\n0::/x\n'
+
+
+@pytest.mark.parametrize('groups, files, cores', [
+    (VERSION_2, {'batch/job/cpu.max': '150000 100000\n'}, 1.5),
+    (VERSION_2, {'batch/job/cpu.max': 'max 100000\n', 'batch/cpu.max': '50000 25000\n'}, 2),
+    (VERSION_2, {'batch/job/cpu.max': '400000 100000\n', 'batch/cpu.max': '100000 100000\n'}, 1),
+    (VERSION_2, {'batch/job/cpu.max': 'max 100000\n'}, math.inf),
+    (VERSION_2, {}, math.inf),
+    # As a container sees it.
+    ('0::/\n', {'cpu.max': '300000 100000\n'}, 3),
+    (VERSION_1, {'cpu/batch/job/cpu.cfs_quota_us': '250000\n',
+                 'cpu/batch/job/cpu.cfs_period_us': '100000\n'}, 2.5),
+    (VERSION_1, {'cpu/batch/job/cpu.cfs_quota_us': '-1\n',
+                 'cpu/batch/job/cpu.cfs_period_us': '100000\n',
+                 'cpu/batch/cpu.cfs_quota_us': '10000\n',
+                 'cpu/batch/cpu.cfs_period_us': '20000\n'}, .5),
+    (VERSION_1, {'cpu/cpu.cfs_quota_us': '700000\n', 'cpu/cpu.cfs_period_us': '100000\n'}, 7),
+    (VERSION_1, {'cpu/batch/job/cpu.cfs_quota_us': '-1\n',
+                 'cpu/batch/job/cpu.cfs_period_us': '100000\n'}, math.inf),
+    ('', {}, math.inf)])
+def test_quotas_of_control_groups(tmp_path, groups, files, cores):
+    """Both versions; files as the kernel's documentation describes them."""
+    (tmp_path / 'cgroup').write_text(groups)
+    for name, content in files.items():
+        path = tmp_path / 'mounts' / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    assert cpu_quota(str(tmp_path / 'cgroup'), str(tmp_path / 'mounts')) == cores
+
+
+def test_other_systems_have_no_quota(tmp_path):
+    assert cpu_quota(str(tmp_path / 'none'), str(tmp_path)) == math.inf
+
+
+@pytest.mark.parametrize('quota, cores', [(math.inf, 8), (8, 8), (99, 8), (2.5, 3), (.2, 1)])
+def test_usable_cores_are_limited_by_the_quota(monkeypatch, quota, cores):
+    monkeypatch.setattr(os, 'sched_getaffinity', lambda process: set(range(8)), raising=False)
+    monkeypatch.setattr(pylib.processes, 'cpu_quota', lambda: quota)
+    assert pylib.usable_cores() == cores
+
+
+def test_usable_cores_are_those_named(monkeypatch):
+    monkeypatch.setattr(os, 'sched_getaffinity', lambda process: {5}, raising=False)
+    assert pylib.usable_cores() == 1

@@ -1,0 +1,57 @@
+"""The one stream of training samples."""
+
+import time
+
+import numpy as np
+
+from stgan.stream import SampleStream
+
+
+def test_stream_uses_every_sample_once_a_pass():
+    """The whole set is shuffled, not a window of 4096."""
+    stream = SampleStream(10000, seed=1)
+    first, second = stream.samples(0, 10000), stream.samples(10000, 10000)
+    assert sorted(first) == sorted(second) == list(range(10000))
+    assert (first != second).any()
+    assert first[:100].max() > 9000     # late samples come early
+    np.testing.assert_array_equal(stream.samples(9990, 20), np.r_[first[-10:], second[:10]])
+    assert (SampleStream(10000, seed=2).samples(0, 100) != first[:100]).any()
+
+
+def test_stream_replaces_bad_samples_by_others_of_the_pass():
+    stream = SampleStream(10, seed=0)
+    whole = stream.samples(0, 20)
+    stream.bad.add(whole[3])
+    seen = stream.samples(0, 20)
+    assert whole[3] not in seen
+    assert seen[3] == whole[4]
+    assert (seen != whole).sum() == 2    # once in each pass
+
+
+def test_resuming_reads_no_image_twice():
+    """O(1): a place in the stream costs two permutations, wherever it is."""
+    stream = SampleStream(1000, seed=0)
+    began = time.perf_counter()
+    stream.samples(10 ** 12, 32)
+    assert time.perf_counter() - began < 1
+    assert stream._permutation.cache_info().misses <= 2
+
+
+def test_another_order_is_still_once_a_pass():
+    stream, other = SampleStream(50, seed=0), SampleStream(50, seed=0)
+    other.reorder(70)
+    seen, changed = (each.samples(0, 150) for each in (stream, other))
+    np.testing.assert_array_equal(seen[:70], changed[:70])
+    assert (seen[70:100] != changed[70:100]).any() and (seen[100:] != changed[100:]).any()
+    for start in (0, 50, 100):
+        assert sorted(changed[start:start + 50]) == list(range(50))
+
+
+def test_target_labels_take_an_order_of_their_own_for_every_batch():
+    """Permutations, drawn anew for each batch of each run."""
+    def orders(seed):
+        return [SampleStream(100, seed).target_order(number, 32).tolist() for number in range(20)]
+    first = orders(seed=3)
+    assert all(sorted(order) == list(range(32)) for order in first)
+    assert len(set(map(tuple, first))) == 20
+    assert first == orders(seed=3) and not set(map(tuple, first)) & set(map(tuple, orders(seed=4)))
