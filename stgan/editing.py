@@ -10,7 +10,7 @@ from pylib import UserError, keep_freed_memory, release_freed_memory, share_free
 from stgan import attributes, fast, models
 from stgan.config import CHECKPOINTS, load_config
 from stgan.models import GENERATOR_SCOPES
-from tflib import checkpoint, tf, utils
+from tflib import checkpoint, npu, tf, utils
 
 
 class EditGraph:
@@ -71,6 +71,7 @@ class Editor:
         experiment_dir: experiment folder of this or of the published code, e.g. 'output/128'.
         device: 'auto', 'cpu', 'gpu' or 'npu'; precision: 'high' or 'mixed'.
         edit_batch: results per session run, on which its memory depends.
+        npu_options: `key=value` texts, settings of an NPU's session.
 
     Attributes:
         config: the experiment's `RunConfig`; checkpoint: path of the weights in use.
@@ -79,7 +80,8 @@ class Editor:
         UserError: no such experiment, no checkpoint, or one that does not fit.
     """
 
-    def __init__(self, experiment_dir, device='auto', precision='high', threads=-1, edit_batch=5):
+    def __init__(self, experiment_dir, device='auto', precision='high', threads=-1, edit_batch=5,
+                 npu_options=()):
         share_freed_memory()
         self.config, _ = load_config(experiment_dir)
         self._edit_batch = edit_batch
@@ -88,6 +90,7 @@ class Editor:
         open_session = functools.partial(utils.session, device, threads, precision=precision,
                                          optimize=False)
         if device == 'npu':
+            open_session.keywords['npu_options'] = npu.inference_options(precision, npu_options)
             print('NPU: edits as stgan/models.py computes them; the faster stgan/fast.py was never '
                   'tried on one', flush=True)
             self.checkpoint = checkpoint.require_latest(folder, GENERATOR_SCOPES)

@@ -12,7 +12,7 @@ from pylib import FolderLock, StopRequest, UserError, remove_unfinished, usable_
 from stgan import attributes, data, sheets
 from stgan.celeba import CelebA
 from stgan.editing import Editor
-from tflib import checkpoint, utils
+from tflib import checkpoint, npu, utils
 
 
 def selected_images(config, options):
@@ -29,6 +29,16 @@ def selected_images(config, options):
         if position > len(celeba):
             raise UserError(f'--img {position}: the list has images 1 to {len(celeba)}')
     return celeba, np.array(list(OrderedDict.fromkeys(options.img))) - 1
+
+
+def show_session(options):
+    """Print how the session of a test would be configured, on this machine or another."""
+    device = utils.resolve_device('auto') if options.device == 'auto' else options.device
+    npu_options = (npu.inference_options(options.precision, options.npu_option)
+                   if device == 'npu' else None)
+    session_config = utils.session_config(device, options.precision, options.threads, npu_options,
+                                          optimize=False)
+    print('\n'.join(utils.describe_session(session_config, device, options.precision)))
 
 
 def make_sheets(options, config, plan):
@@ -49,7 +59,8 @@ def make_sheets(options, config, plan):
     labels = OrderedDict((f'{index + 1:06d}{plan.suffix}.png',
                           (celeba.names[index], celeba.labels[index])) for index in indices)
     with FolderLock(folder), Editor(options.folder, options.device, options.precision,
-                                    options.threads, options.edit_batch) as editor:
+                                    options.threads, options.edit_batch,
+                                    options.npu_option) as editor:
         remove_unfinished(folder)
         description = folder, _sheet_settings(plan, editor, options, celeba), plan.columns, labels
         done = set() if options.clear else sheets.finished(*description)
