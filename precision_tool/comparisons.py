@@ -142,7 +142,10 @@ def own(workspace):
     wanted = [_shown(workspace, folder) for folder in (workspace.npu_dump(), workspace.tf_dump)]
     untold = None
     for path in sorted(_tables(workspace), reverse=True):
-        comparison = read(path)
+        try:
+            comparison = read(path)
+        except UserError:    # of what, nobody knows; the next one will do
+            continue
         if comparison is None:
             untold = untold or path
         elif [comparison.left.folder, comparison.right.folder] == wanted and not comparison.graph:

@@ -93,12 +93,14 @@ def test_a_moved_workspace_keeps_its_comparisons(workspace, tmp_path):
     assert comparisons.is_current(moved, comparisons.own(moved)[1])
 
 
-def test_a_damaged_record_is_named(workspace):
-    path = compared(workspace, '20200101000000', own(workspace), a=1.)
+def test_a_damaged_record_is_named_and_not_judged(workspace):
+    older = compared(workspace, '20200101000000', own(workspace), a=1.)
+    path = compared(workspace, '20210101000000', own(workspace), a=1.)
     with open(path[:-len('.csv')] + '.json', 'w') as stream:
         stream.write('{"left": 3}')
-    with pytest.raises(UserError, match='result_20200101000000.json'):
-        comparisons.own(workspace)
+    with pytest.raises(UserError, match='result_20210101000000.json'):
+        comparisons.read(path)
+    assert comparisons.own(workspace)[0] == older
 
 
 def test_nothing_compared_is_a_finding(workspace):
