@@ -25,11 +25,11 @@ from pylib.files import (
 from pylib.locks import FolderLock
 from pylib.memory import keep_freed_memory, release_freed_memory, share_freed_memory
 from pylib.processes import parallel_map, usable_cores
-from pylib.signals import StopRequest
+from pylib.signals import StopRequest, child
 
 __all__ = [
     'UNFINISHED', 'ArgumentParser', 'CommandError', 'FolderLock', 'Interrupted', 'NotFinite',
-    'RunFailed', 'StopRequest', 'UserError', 'append_json_line', 'atomic_path',
+    'RunFailed', 'StopRequest', 'UserError', 'append_json_line', 'atomic_path', 'child',
     'cut_json_lines',
     'keep_freed_memory', 'parallel_map', 'read_json', 'read_json_lines', 'release_freed_memory',
     'remove_unfinished', 'run_command', 'share_freed_memory', 'sync', 'usable_cores', 'warn',

@@ -34,7 +34,7 @@ def test_resuming_reads_no_image_twice():
     began = time.perf_counter()
     stream.samples(10 ** 12, 32)
     assert time.perf_counter() - began < 1
-    assert stream._permutation.cache_info().misses <= 2
+    assert stream._drawn.cache_info().misses <= 2
 
 
 def test_another_order_is_still_once_a_pass():
