@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from att_classification.models import classifier
-from pylib import FolderLock, UserError, keep_freed_memory, read_json, write_json
+from pylib import FolderLock, UserError, read_json, write_json
 from stgan import data, losses
 from stgan.celeba import CelebA
 from stgan.config import CHECKPOINTS
@@ -99,7 +99,6 @@ def train(config):
     folder, batch_size = config.output_dir, config.batch_size
     utils.select_gpus(config.gpu)
     device = utils.resolve_device(config.device)
-    keep_freed_memory()
     celeba = CelebA(config.dataroot, config.atts or None, config.split, config.use_cropped_img)
     indices = np.concatenate([celeba.part('train'), celeba.part('val')])
     if not len(celeba.part('test')):

@@ -7,6 +7,7 @@ from pylib.command import (
     NotFinite,
     RunFailed,
     UserError,
+    in_command,
     run_command,
     warn,
 )
@@ -23,15 +24,16 @@ from pylib.files import (
     write_text,
 )
 from pylib.locks import FolderLock
-from pylib.memory import keep_freed_memory, release_freed_memory, share_freed_memory
+from pylib.memory import keep_freed_memory
+from pylib.native import hidden_native_errors
 from pylib.processes import parallel_map, usable_cores
 from pylib.signals import StopRequest, child
 
 __all__ = [
     'UNFINISHED', 'ArgumentParser', 'CommandError', 'FolderLock', 'Interrupted', 'NotFinite',
     'RunFailed', 'StopRequest', 'UserError', 'append_json_line', 'atomic_path', 'child',
-    'cut_json_lines',
-    'keep_freed_memory', 'parallel_map', 'read_json', 'read_json_lines', 'release_freed_memory',
-    'remove_unfinished', 'run_command', 'share_freed_memory', 'sync', 'usable_cores', 'warn',
+    'cut_json_lines', 'hidden_native_errors', 'in_command', 'keep_freed_memory', 'parallel_map',
+    'read_json', 'read_json_lines', 'remove_unfinished', 'run_command', 'sync', 'usable_cores',
+    'warn',
     'write_json', 'write_text',
 ]

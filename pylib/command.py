@@ -1,10 +1,16 @@
 """What every command shares: one-line errors and honest exit statuses."""
 
 import argparse
+import atexit
+import gc
+import logging
+import os
 import re
 import shutil
 import sys
 import textwrap
+
+from pylib.memory import keep_freed_memory
 
 
 class CommandError(Exception):
@@ -107,11 +113,21 @@ def warn(message):
     print(f'warning: {message}', file=sys.stderr, flush=True)
 
 
+_tuned = False
+
+
+def in_command():
+    """Whether this process is that of a command, `run_command`'s, and not a library user's."""
+    return _tuned
+
+
 def run_command(main):
     """Call `main()` and end the process: 0, 2 for bad input, 130 and 143 for signals, else 1.
 
-    Other exceptions are bugs and keep their traceback (Python exits with 1 then).
+    Other exceptions are bugs and keep their traceback (Python exits with 1 then). The process is
+    tuned for long runs, before main() imports what is slow to import.
     """
+    _tune_process()
     try:
         main()
     except CommandError as error:
@@ -128,3 +144,23 @@ def run_command(main):
         # Disk full, no permission: the system's message names the file.
         print(f'error: {error}', file=sys.stderr, flush=True)
         sys.exit(1)
+
+
+def _tune_process():
+    """Set what holds for the whole process; docs/performance.md has the gains.
+
+    Library code never does: its process may be somebody else's.
+    """
+    global _tuned    # noqa: PLW0603  (as there is one process)
+    if _tuned:
+        return
+    _tuned = True
+    # Before there are threads, each of which would keep a heap of its own.
+    keep_freed_memory()
+    # TensorFlow's modules are some 400,000 objects that live as long as the process, graphs are
+    # thousands more: the collector looks for cycles in them less often, and not at the end.
+    gc.set_threshold(50_000, 20, 20)
+    atexit.register(gc.freeze)
+    # TensorFlow's chatter would bury the start banner; what the user's environment says wins.
+    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+    logging.getLogger('tensorflow').setLevel(logging.ERROR)

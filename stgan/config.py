@@ -394,7 +394,7 @@ def load_config(folder):
     known = {field.name for field in dataclasses.fields(RunConfig)}
     values = _with_tuples({name: value for name, value in stored.items() if name in known})
     # The folder may have been renamed since.
-    values['experiment_name'] = os.path.basename(os.path.normpath(folder))
+    values['experiment_name'] = os.path.basename(os.path.abspath(folder))
     try:
         config = RunConfig(**values).check()
     except UserError as error:

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from pylib import UserError, keep_freed_memory, release_freed_memory, share_freed_memory
+from pylib import UserError
 from stgan import attributes, fast, models
 from stgan.config import CHECKPOINTS, load_config
 from stgan.models import GENERATOR_SCOPES
@@ -18,11 +18,12 @@ class EditGraph:
 
     Args:
         config: the `RunConfig`.
-        weights: {variable name: tensor}, arranged for many edits of an image by the graph's local
-            variables (`stgan.fast`); None: variables of the graph, arranged as in `models.py`.
+        weights: {variable name: tensor}, which `fast.FastGenerator` arranges for many edits of an
+            image; None: the graph gets variables, and computes with them as `models.py` does.
+        device: 'cpu', 'gpu' or 'npu': on what the graph will run.
     """
 
-    def __init__(self, config, weights=None):
+    def __init__(self, config, weights=None, device='cpu'):
         size, self._label_mode = config.img_size, config.label
         self._images = tf.placeholder(tf.float32, [None, size, size, 3])
         self._labels = tf.placeholder(tf.float32, [None, None, config.n_att])
@@ -33,7 +34,7 @@ class EditGraph:
             labels = tf.reshape(self._labels, [-1, config.n_att])
             self._edited = models.decode(config, zs, labels, is_training=False)
         else:
-            generator = fast.FastGenerator(config, weights)
+            generator = fast.FastGenerator(config, weights, device)
             self._features = generator.features(self._images)
             self._edited = generator.edit(self._features, self._labels)
 
@@ -65,7 +66,7 @@ class EditGraph:
 
 
 class Editor:
-    """A trained generator, ready to edit. Its process keeps freed memory from then on.
+    """A trained generator, ready to edit, for several threads at once.
 
     Args:
         experiment_dir: experiment folder of this or of the published code, e.g. 'output/128'.
@@ -80,14 +81,12 @@ class Editor:
     """
 
     def __init__(self, experiment_dir, device='auto', precision='high', threads=-1, edit_batch=5):
-        share_freed_memory()
         self.config, _ = load_config(experiment_dir)
-        self._edit_batch = edit_batch
+        self._edit_batch, self._device = edit_batch, utils.resolve_device(device)
         folder = os.path.join(experiment_dir, CHECKPOINTS)
-        device = utils.resolve_device(device)
-        open_session = functools.partial(utils.session, device, threads, precision=precision,
-                                         optimize=False)
-        if device == 'npu':
+        open_session = functools.partial(utils.session, self._device, threads,
+                                         precision=precision, optimize=False)
+        if self._device == 'npu':
             print('NPU: edits as stgan/models.py computes them; the faster stgan/fast.py was never '
                   'tried on one', flush=True)
             self.checkpoint = checkpoint.require_latest(folder, GENERATOR_SCOPES)
@@ -106,16 +105,13 @@ class Editor:
                 raise
             self.checkpoint = sound
             self._load(open_session)
-        # What arranging the weights took goes back, what edits take is kept for the next.
-        release_freed_memory()
-        keep_freed_memory()
 
     def _load(self, open_session):
         """Open a session that has the checkpoint's weights, arranged."""
         with tf.Graph().as_default() as graph:
             weights = checkpoint.tensors(self.checkpoint, GENERATOR_SCOPES)
             try:
-                self._graph = EditGraph(self.config, weights)
+                self._graph = EditGraph(self.config, weights, self._device)
             except (LookupError, ValueError):
                 self._check_fits()    # says in which way
                 raise
@@ -151,12 +147,24 @@ class Editor:
         Returns:
             float32 [E,S,S,3] in [-1,1].
         """
-        targets = np.asarray(targets, np.float32)
+        targets, image = np.asarray(targets, np.float32), np.asarray(image)
         source = np.zeros(targets.shape[-1:], np.float32) if source is None else np.asarray(source)
         return self.edit_batch(image[np.newaxis], targets[np.newaxis], source[np.newaxis])[0]
 
     def edit_batch(self, images, targets, sources):
-        """Edit a batch, see `EditGraph.run`."""
+        """Edit a batch, see `EditGraph.run`.
+
+        Raises:
+            ValueError: the images are not float or not in [-1,1].
+        """
+        if images.dtype.kind != 'f':
+            raise ValueError(f'images: expected floats in [-1,1], got {images.dtype}; '
+                             'imlib.to_float makes them of uint8')
+        with np.errstate(invalid='ignore'):    # NaN is in no range
+            in_range = (np.abs(images) <= 1).all()
+        if not in_range:
+            raise ValueError(f'images: expected floats in [-1,1], got values from '
+                             f'{images.min():.4g} to {images.max():.4g}')
         return self._graph.run(self._session, images, targets, sources, self._edit_batch)
 
     def close(self):

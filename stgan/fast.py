@@ -5,21 +5,23 @@ for rounding:
 
 - batch norm, which is linear then, is folded into the weights before it;
 - a convolution of [feature, state] is the sum of one of the feature, computed once per image, and
-  one of the state, computed once per edit; so are the transposed convolutions of [feature, label].
+  one of the state, computed once per edit; so are the transposed convolutions of [feature, label];
+- on CPUs deep layers are matrix products (`layers.products`), transposed ones convolutions by
+  phases.
 
 Source: Liu et al., CVPR 2019, section 3; the arithmetic is `models.py`'s.
 """
 
+import contextlib
+
 import numpy as np
 
 from tflib import tf
-from tflib.layers import convolve, instance_normalization, products
+from tflib.layers import BATCH_NORM_EPSILON, convolve, instance_normalization, products
 
-EPSILON = 1e-3    # of layers.batch_norm
-
-# Up to this height and width a transposed convolution goes by phases (see `_up_by_phases`): its
-# kernel is then larger than its images, and TensorFlow rearranges it in every call, unlike that of
-# a convolution. docs/performance.md has the figures.
+# Up to this height and width a transposed convolution goes by phases on CPUs: its kernel is then
+# larger than its images, and TensorFlow rearranges it in every call, unlike that of a convolution.
+# docs/performance.md has the figures.
 LARGEST_BY_PHASES = 16
 
 
@@ -41,7 +43,8 @@ class Layer:
             self.norm = [values[f'{scope}/InstanceNorm/{name}'] for name in ('beta', 'gamma')]
         norm = f'{scope}/BatchNorm'
         if f'{norm}/gamma' in values:
-            scale = values[f'{norm}/gamma'] * tf.rsqrt(values[f'{norm}/moving_variance'] + EPSILON)
+            variance = values[f'{norm}/moving_variance']
+            scale = values[f'{norm}/gamma'] * tf.rsqrt(variance + BATCH_NORM_EPSILON)
             self.weights = self.weights * (scale[:, tf.newaxis] if transposed else scale)
             self.bias = values[f'{norm}/beta'] - values[f'{norm}/moving_mean'] * scale
 
@@ -53,15 +56,17 @@ class Layer:
 class FastGenerator:
     """G with a checkpoint's weights, built into the current graph.
 
-    What it computes with are local variables: arranged once, by their initializers.
+    It adds local variables: the weights as it needs them, which tf.local_variables_initializer()
+    computes from the checkpoint's, once for all runs.
 
     Args:
         config: the experiment's `RunConfig`.
         values: {variable name: tensor or variable} of Genc, Gstu and Gdec.
+        device: 'cpu', 'gpu' or 'npu': on what the graph will run.
     """
 
-    def __init__(self, config, values):
-        self._config = config
+    def __init__(self, config, values, device='cpu'):
+        self._config, self._on_cpu = config, device == 'cpu'
         self._encoder = [Layer(values, f'Genc/{_name("Conv", i)}')
                          for i in range(config.enc_layers)]
         self._decoder = [Layer(values, f'Gdec/{_name("Conv2d_transpose", i)}', transposed=True)
@@ -83,17 +88,18 @@ class FastGenerator:
         for i, layer in enumerate(self._encoder):
             if 0 < i < self._config.multi_inputs:
                 z = tf.concat([z, tf.image.resize_bicubic(images, [size // 2 ** i] * 2)], axis=3)
-            z = tf.nn.leaky_relu(tf.nn.bias_add(_conv(z, layer.weights, 2), _weight(layer.bias)))
+            z = tf.nn.bias_add(self._conv(z, layer.weights, 2), _weight(layer.bias))
+            z = tf.nn.leaky_relu(z)
             zs.append(z)
         deepest = zs[-1].shape.as_list()[-1]
-        decoder_start = _up(zs[-1], self._decoder[0].part(0, deepest), self._decoder[0].bias)
+        decoder_start = self._up(zs[-1], self._decoder[0].part(0, deepest), self._decoder[0].bias)
         if not self._cells:
             return [decoder_start] + zs[:-1][::-1]
-        state = _up(zs[-1], self._cells[0][0].part(0, deepest), self._cells[0][0].bias)
+        state = self._up(zs[-1], self._cells[0][0].part(0, deepest), self._cells[0][0].bias)
         gates = []
         for (_, layers), feature in zip(self._cells, zs[-2::-1]):
             for layer in layers:
-                gate = _conv(feature, layer.part(0, feature.shape.as_list()[-1]))
+                gate = self._conv(feature, layer.part(0, feature.shape.as_list()[-1]))
                 gates.append(tf.nn.bias_add(gate, _weight(layer.bias)))
         return [decoder_start, state] + gates
 
@@ -122,7 +128,7 @@ class FastGenerator:
         z = self._up_with_label(z, last, flat, label_too)
         if config.one_more_conv:
             layer = self._decoder[config.dec_layers]
-            z = _up(tf.nn.relu(z), layer.weights, layer.bias, stride=1)
+            z = self._up(tf.nn.relu(z), layer.weights, layer.bias, stride=1)
         return tf.nn.tanh(z)
 
     def _select(self, others, labels, edits):
@@ -144,20 +150,35 @@ class FastGenerator:
             state = {'stu': new_state, 'gru': output, 'direct': state_}[config.stu_state]
         return selected
 
-    @staticmethod
-    def _gate(state, layer, from_feature, edits):
+    def _gate(self, state, layer, from_feature, edits):
         """Convolution of [feature, state], normalized; the feature's share is given."""
         _, _, depth, channels = layer.weights.shape.as_list()
-        y = _add_per_image(_conv(state, layer.part(depth - channels, None)), from_feature, edits)
+        from_state = self._conv(state, layer.part(depth - channels, None))
+        y = _add_per_image(from_state, from_feature, edits)
         if layer.norm is None:
             return y
         return instance_normalization(y, *[_weight(value) for value in layer.norm])
 
-    @staticmethod
-    def _up_with_label(x, layer, labels, with_label):
+    def _up_with_label(self, x, layer, labels, with_label):
         """Transposed convolution of [x, label], or of x alone."""
-        y = _up(x, layer.part(0, x.shape.as_list()[-1]), layer.bias)
+        y = self._up(x, layer.part(0, x.shape.as_list()[-1]), layer.bias)
         return y + _label_map(labels, layer, y) if with_label else y
+
+    def _conv(self, x, weights, stride=1):
+        """SAME convolution of a constant kernel."""
+        with products() if self._on_cpu else contextlib.nullcontext():
+            return convolve(x, _weight(weights), stride)
+
+    def _up(self, x, weights, bias, stride=2):
+        """Transposed convolution [N,h,w,c] -> [N,h*stride,w*stride,channels], constant kernel."""
+        height, width = x.shape.as_list()[1:3]
+        if self._on_cpu and stride == 2 and max(height, width) <= LARGEST_BY_PHASES:
+            y = _up_by_phases(x, weights)
+        else:
+            shape = [tf.shape(x)[0], height * stride, width * stride, weights.shape.as_list()[2]]
+            y = tf.nn.conv2d_transpose(x, _weight(weights), shape, [1, stride, stride, 1], 'SAME')
+            y.set_shape([None] + shape[1:])
+        return tf.nn.bias_add(y, _weight(bias))
 
 
 def _weight(value):
@@ -170,23 +191,6 @@ def _weight(value):
 def _name(kind, number):
     """Scope of a layer, as `layers.conv2d` and `layers.conv2d_transpose` number them."""
     return f'{kind}_{number}' if number else kind
-
-
-def _conv(x, weights, stride=1):
-    with products():
-        return convolve(x, _weight(weights), stride)
-
-
-def _up(x, weights, bias, stride=2):
-    """Transposed convolution [N,h,w,c] -> [N,h*stride,w*stride,channels] of a constant kernel."""
-    height, width = x.shape.as_list()[1:3]
-    if stride == 2 and max(height, width) <= LARGEST_BY_PHASES:
-        y = _up_by_phases(x, weights)
-    else:
-        shape = [tf.shape(x)[0], height * stride, width * stride, weights.shape.as_list()[2]]
-        y = tf.nn.conv2d_transpose(x, _weight(weights), shape, [1, stride, stride, 1], 'SAME')
-        y.set_shape([None] + shape[1:])
-    return tf.nn.bias_add(y, _weight(bias))
 
 
 def _up_by_phases(x, weights):

@@ -28,7 +28,7 @@ from pylib import (
     write_json,
 )
 from stgan.config import CHECKPOINTS, METRICS, ROLLBACKS, SUMMARIES
-from tflib import checkpoint, faults, loss_scale, summary, tf, utils
+from tflib import checkpoint, faults, loss_scale, summary, tf
 
 _CHECKPOINT = re.compile(r'Epoch_\((\d+)\)_\((\d+)of(\d+)\)\.ckpt')
 
@@ -269,8 +269,8 @@ class _Run:
             if self._read_again == number:
                 raise
             self._read_again = number
-            warn(f'batch {number} could not be read ({utils.reason(error)}), though its images now '
-                 'can; reading it again')
+            warn(f'batch {number} could not be read ({faults.reason(error)}), but its images '
+                 'can; once more')
             self._batches.seek(self._session, number)
 
     def save_what_is_due(self, stopping):

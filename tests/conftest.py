@@ -15,6 +15,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 GOLDEN = ROOT / 'tests' / 'golden'
 FAKES = ROOT / 'tests' / 'fakes'
+# As in the commands that tests run in this process, where it counts when TensorFlow is imported.
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 
 # The smallest network with all its parts.
 SMALL = ['--img_size', '32', '--enc_dim', '4', '--dec_dim', '4', '--stu_dim', '4', '--dis_dim', '4',

@@ -1,5 +1,6 @@
 """TensorFlow's errors in one line."""
 
+import contextlib
 import re
 
 from pylib import RunFailed
@@ -17,6 +18,11 @@ def is_of_reading(error):
     return isinstance(error, tf.errors.OpError) and bool(_ITERATOR.search(str(error)))
 
 
+def reason(error):
+    """What one of `ERRORS` says, in one line."""
+    return utils.reason(error) or type(error).__name__
+
+
 def failure(error, place, less_memory, way_out):
     """The RunFailed that tells of one of `ERRORS`.
 
@@ -25,7 +31,15 @@ def failure(error, place, less_memory, way_out):
         less_memory: what to do if memory was short, such as 'lower --batch_size'; way_out: what to
             do otherwise.
     """
-    text = utils.reason(error) or type(error).__name__
     if isinstance(error, (tf.errors.ResourceExhaustedError, MemoryError)):
-        return RunFailed(f'{place}: out of memory ({text}); {less_memory}')
-    return RunFailed(f'{place}: TensorFlow failed ({text}); {way_out}')
+        return RunFailed(f'{place}: out of memory ({reason(error)}); {less_memory}')
+    return RunFailed(f'{place}: TensorFlow failed ({reason(error)}); {way_out}')
+
+
+@contextlib.contextmanager
+def one_line(place, less_memory, way_out='repeat the command'):
+    """Context of work whose `ERRORS` become a RunFailed; see `failure`."""
+    try:
+        yield
+    except ERRORS as error:
+        raise failure(error, place, less_memory, way_out) from None

@@ -5,17 +5,19 @@ creation within the surrounding scope, exactly as tf.contrib.slim did. Images ar
 """
 
 import contextlib
+import threading
 import zlib
 
 from tflib import tf
 from tflib.npu import float32_scope
+
+BATCH_NORM_EPSILON = 1e-3
 
 # A layer (or its kernel's gradient alone) is computed as a matrix product, see `products`, if its
 # smaller map is at most so high and wide and its kernel has at least so many elements. Measured:
 # docs/performance.md.
 PRODUCT_MAP, PRODUCT_KERNEL = 8, 1 << 22
 GRADIENT_MAP, GRADIENT_KERNEL = 16, 1 << 21
-_AS_PRODUCTS = False
 
 
 class GlorotUniform:
@@ -55,7 +57,7 @@ def variable(name, size, initializer=None, trainable=True):
 
 
 @float32_scope()
-def batch_norm(x, is_training, decay=0.999, epsilon=1e-3):
+def batch_norm(x, is_training, decay=0.999, epsilon=BATCH_NORM_EPSILON):
     """Batch normalization with scale and offset; x is [N,H,W,C].
 
     In training the moving averages are updated in the same run as the forward pass: the output
@@ -135,29 +137,37 @@ def conv2d_transpose(x, channels, kernel_size, stride=1, normalizer=None, activa
         return _finish(y, normalizer, activation)
 
 
+class _ProductsScope(threading.local):
+    """Whether `products` holds; of each thread, as TensorFlow's own scopes are."""
+
+    on = False
+
+
+_products = _ProductsScope()
+
+
 @contextlib.contextmanager
 def products():
     """Compute deep layers, whose kernels are far larger than their maps, as matrix products.
 
-    On CPUs, which rearrange a convolution's kernel in every call but take a product's as it is. Of
-    layers not as deep, only the gradients of their kernels are products.
-    The values are the same but for rounding.
+    For CPUs: a convolution rearranges its kernel in every call there, a product takes it as it is.
+    Kernels that are not quite as large have only their gradients computed as products. The values
+    are the same but for rounding.
     """
-    global _AS_PRODUCTS    # noqa: PLW0603  (a scope, as TensorFlow's own)
-    before, _AS_PRODUCTS = _AS_PRODUCTS, True
+    before, _products.on = _products.on, True
     try:
         yield
     finally:
-        _AS_PRODUCTS = before
+        _products.on = before
 
 
 def _is_product(weights, stride, size):
-    return (_AS_PRODUCTS and size <= PRODUCT_MAP and _is_halving(weights, stride)
+    return (_products.on and size <= PRODUCT_MAP and _is_halving(weights, stride)
             and weights.shape.num_elements() >= PRODUCT_KERNEL)
 
 
 def _has_product_gradient(weights, stride, size):
-    return (_AS_PRODUCTS and size <= GRADIENT_MAP
+    return (_products.on and size <= GRADIENT_MAP
             and (_is_halving(weights, stride) or (stride == 1 and weights.shape.as_list()[0] % 2))
             and weights.shape.num_elements() >= GRADIENT_KERNEL)
 
@@ -302,7 +312,7 @@ def flatten_fully_connected(x, channels, activation=None):
         x = flatten(x)
         with tf.variable_scope('fully_connected'):
             weights = variable('weights', [x.shape.as_list()[-1], channels])
-            multiply = _product if _AS_PRODUCTS else tf.matmul
+            multiply = _product if _products.on else tf.matmul
             return _finish(multiply(x, weights), None, activation)
 
 

@@ -27,7 +27,8 @@ class Option(NamedTuple):
     """A key of NpuOptimizer's parameter_map."""
 
     kind: str     # its field: 'b' (bool), 'i' (int) or 's' (text)
-    legal: Any    # (lowest, highest), None for no bound; texts; a regular expression; None: all
+    legal: Any    # values, (lowest, highest) for numbers where None is no bound, a regular
+                  # expression, or None for anything
 
 
 _ANY = (None, None)

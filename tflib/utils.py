@@ -177,5 +177,5 @@ def iteration_counter():
 
 
 def trainable_variables(*scopes):
-    """Trainable variables of the given top scopes, e.g. trainable_variables('Genc', 'Gdec')."""
+    """Trainable variables of the given top scopes, e.g. trainable_variables('D', 'G')."""
     return [v for v in tf.trainable_variables() if v.op.name.split('/')[0] in scopes]

@@ -33,7 +33,6 @@ from pylib import (
     child,
     keep_freed_memory,
     run_command,
-    share_freed_memory,
     usable_cores,
     write_json,
 )
@@ -125,7 +124,7 @@ def editing_way(config, precision, plain, images, edits):
     from tflib.layers import GlorotUniform
 
     if not plain:
-        share_freed_memory()
+        keep_freed_memory()
     with tf.Graph().as_default() as graph, \
             tf.variable_scope('', initializer=GlorotUniform(0)):
         generator = Generator(config)
@@ -134,8 +133,6 @@ def editing_way(config, precision, plain, images, edits):
         session = utils.session('cpu', precision=precision, graph=graph, optimize=bool(plain))
         session.run(tf.global_variables_initializer())
         session.run(tf.local_variables_initializer())
-    if not plain:
-        keep_freed_memory()
     random = np.random.RandomState(0)
     x = random.uniform(-1, 1, [images, config.img_size, config.img_size, 3]).astype(np.float32)
     targets = random.uniform(-1, 1, [images, edits, config.n_att]).astype(np.float32)

@@ -9,8 +9,6 @@ Examples:
 
 import contextlib
 import functools
-import gc
-import importlib
 import os
 from collections import OrderedDict
 from unittest import mock
@@ -144,10 +142,7 @@ def main():
                         help='data folder; default: the one the experiment was trained with')
     parser.add_argument('--img', type=int, nargs='*', help='1-based list positions')
     args = parser.parse_args()
-    # Whole, as published: tflib, which comes next, would leave parts of it out.
-    importlib.import_module('tensorflow.compat.v1')
     test(args.experiment_dir, args.dataroot, args.img)
-    gc.unfreeze()
 
 
 if __name__ == '__main__':

@@ -1,5 +1,7 @@
 """Exit statuses and one-line errors."""
 
+import os
+import platform
 import signal
 import subprocess
 import sys
@@ -155,3 +157,34 @@ def test_a_time_limit_is_a_request():
     with pylib.StopRequest() as never, pylib.StopRequest(1e-9) as stop:
         assert stop.requested and stop.signum is None and not never.requested
     assert stop.interruption('saved').exit_status == 143
+
+
+TUNED = """
+import atexit, gc, os, pylib
+def block_is_kept():
+    block = bytearray(100 << 20)
+    block[::4096] = bytes(len(block[::4096]))
+    del block
+    with open("/proc/self/statm") as stream:
+        return int(stream.read().split()[1]) * 4096 > 100 << 20
+def main():
+    print(gc.get_threshold()[0], os.environ["TF_CPP_MIN_LOG_LEVEL"], block_is_kept(),
+          pylib.in_command())
+    # Called after what the command registers.
+    atexit.register(lambda: print(gc.get_freeze_count() > 1000))
+before = gc.get_threshold()
+assert not pylib.in_command() and not block_is_kept()
+atexit.register(lambda: print(gc.get_freeze_count() > 1000))
+pylib.run_command(main)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='memory of other systems')
+def test_a_command_tunes_its_process():
+    """And nothing does before it; at its end the collector has nothing to look through."""
+    environment = dict(os.environ, TF_CPP_MIN_LOG_LEVEL='2')
+    for level in ('2', '0'):
+        environment['TF_CPP_MIN_LOG_LEVEL'] = level
+        done = subprocess.run([sys.executable, '-c', TUNED], capture_output=True, text=True,
+                              cwd=pylib.__path__[0] + '/..', env=environment)
+        assert done.stdout.split() == ['50000', level, 'True', 'True', 'False', 'True'], done.stderr

@@ -41,27 +41,13 @@ print(megabytes())
     assert (after >= 100) == keep
 
 
-def test_freed_memory_is_released():
-    """100 MB of blocks so small that glibc keeps them, below one that is still in use."""
-    before, after = printed(MEGABYTES + '''
-blocks = [bytearray(b'x') * (1 << 16) for _ in range(1600)]
-last = blocks.pop()
-del blocks
-print(megabytes())
-pylib.release_freed_memory()
-print(megabytes())
-''')
-    assert before >= 100
-    assert after < 50
-
-
 @pytest.mark.parametrize('share', [False, True])
 def test_threads_share_freed_memory(share, tmp_path):
     """Threads that all have memory at the same time, by the number of heaps glibc made for them."""
     heaps, = printed(f'''
 import ctypes, pylib, threading
 if {share}:
-    pylib.share_freed_memory()
+    pylib.keep_freed_memory()
 libc, barrier = ctypes.CDLL(None), threading.Barrier(4)
 libc.fopen.restype = libc.malloc.restype = ctypes.c_void_p
 def allocate():

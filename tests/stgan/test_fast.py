@@ -16,13 +16,19 @@ BASE = {'img_size': 32, 'enc_dim': 4, 'dec_dim': 4, 'stu_dim': 4, 'dis_layers': 
     {'use_stu': False}, {'use_stu': False, 'shortcut_layers': 1, 'inject_layers': 1},
     {'inject_layers': 0}, {'stu_inject_layers': 0}, {'shortcut_layers': 0}, {'multi_inputs': 3},
     {'one_more_conv': 3}, {'stu_dim': 8, 'stu_kernel_size': 1}, {'img_size': 64}], ids=str)
-@pytest.mark.parametrize('smallest_product', [layers.PRODUCT_KERNEL, 0])
-def test_equals_the_plain_generator(monkeypatch, options, smallest_product):
-    """With no layer as a product, as models so small have none, and with all that can be one."""
+@pytest.mark.parametrize('device, smallest_product', [
+    ('cpu', layers.PRODUCT_KERNEL), ('cpu', 0), ('gpu', 0)])
+def test_equals_the_plain_generator(monkeypatch, options, device, smallest_product):
+    """On CPUs with no layer as a product, as models so small have none, and with all that can be.
+
+    As it is arranged for GPUs too, though it runs on a CPU here.
+    """
     monkeypatch.setattr(layers, 'PRODUCT_KERNEL', smallest_product)
-    products, product = [], layers._down_product
+    products, product, phases, by_phases = [], layers._down_product, [], fast._up_by_phases
     monkeypatch.setattr(layers, '_down_product',
                         lambda *args: products.append(args) or product(*args))
+    monkeypatch.setattr(fast, '_up_by_phases',
+                        lambda *args: phases.append(args) or by_phases(*args))
     config = RunConfig(**dict(BASE, **options))
     size, random = config.img_size, np.random.RandomState(0)
     images = random.uniform(-1, 1, [2, size, size, 3]).astype(np.float32)
@@ -36,11 +42,12 @@ def test_equals_the_plain_generator(monkeypatch, options, smallest_product):
         session.run([v.initializer for v in variables.values()], {
             v.initial_value: random.uniform(.5, 1.5, v.shape.as_list()) if v.shape.ndims == 1 else
             random.normal(scale=.1, size=v.shape.as_list()) for v in variables.values()})
-        generator = fast.FastGenerator(config, variables)
+        generator = fast.FastGenerator(config, variables, device)
         edited = generator.edit(generator.features(tf.constant(images)), tf.constant(labels))
         session.run(tf.local_variables_initializer())
         expected, result = session.run([plain, edited])
-    assert bool(products) == (smallest_product == 0)
+    assert bool(products) == (device == 'cpu' and smallest_product == 0)
+    assert bool(phases) == (device == 'cpu')
     assert expected.std() > .01
     np.testing.assert_allclose(result, expected, atol=1e-5)
 
@@ -63,7 +70,7 @@ def test_training_equals_the_plain_one(monkeypatch, options):
             built = build(config, batch)
             kinds.append([operation.type for operation in
                           tf.get_default_graph().get_operations()])
-            weights = utils.trainable_variables('D', 'Genc', 'Gstu', 'Gdec')
+            weights = utils.trainable_variables('D', *models.GENERATOR_SCOPES)
             session.run(tf.global_variables_initializer())
             values = []
             for update in built.updates:

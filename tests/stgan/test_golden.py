@@ -11,7 +11,6 @@ from stgan.attributes import generator_label, signed
 from stgan.config import RunConfig
 from stgan.data import Batch
 from stgan.editing import EditGraph
-from stgan.models import GENERATOR_SCOPES
 from tflib import tf, utils
 
 GOLDEN = Path(__file__).parents[1] / 'golden'
@@ -49,7 +48,8 @@ class Golden:
             self.variables = {v.op.name: v for v in tf.global_variables()}
             gradients = {}
             for prefix, loss, scopes in (('d_grad/', d_terms['d_loss'], ('D',)),
-                                         ('g_grad/', g_terms['g_loss'], GENERATOR_SCOPES)):
+                                         ('g_grad/', g_terms['g_loss'],
+                                          models.GENERATOR_SCOPES)):
                 variables = utils.trainable_variables(*scopes)
                 gradients.update({prefix + v.op.name: gradient for v, gradient
                                   in zip(variables, tf.gradients(loss, variables))})

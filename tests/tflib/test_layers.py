@@ -1,6 +1,7 @@
 """Layers against NumPy, and slim's variable names."""
 
 import contextlib
+import threading
 
 import numpy as np
 import pytest
@@ -147,3 +148,35 @@ def test_the_gradient_of_a_deep_kernel_is_a_product(monkeypatch, kind, kernel_si
             results.append(session.run([y, *slopes, *both[0], *both[1]]))
     for result, wanted in zip(*results):
         np.testing.assert_allclose(result, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_products_are_those_of_the_thread_that_asked(monkeypatch):
+    """Two threads whose scopes overlap, the first to begin being the first to end."""
+    monkeypatch.setattr(layers, 'PRODUCT_KERNEL', 0)
+    kinds, began, looked = {}, threading.Event(), threading.Event()
+
+    def build(name):
+        with tf.Graph().as_default() as graph:
+            layers.conv2d(tf.zeros([1, 4, 4, 3]), 7, 4, 2)
+            kinds[name] = {operation.type for operation in graph.get_operations()}
+
+    def without():
+        assert began.wait(10)
+        build('without')
+        with layers.products():
+            looked.set()
+            thread.join()
+            build('with')
+        build('after')
+
+    def first():
+        with layers.products():
+            began.set()
+            assert looked.wait(10)
+    thread, other = threading.Thread(target=first), threading.Thread(target=without)
+    for each in (thread, other):
+        each.start()
+    other.join()
+    build('here')
+    assert {name: 'MatMul' in found for name, found in kinds.items()} == {
+        'without': False, 'with': True, 'after': False, 'here': False}

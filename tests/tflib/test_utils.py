@@ -1,6 +1,5 @@
 """Devices and sessions."""
 
-import gc
 import os
 import subprocess
 import sys
@@ -75,16 +74,66 @@ def test_minimize_leaves_out_what_the_loss_does_not_depend_on():
         assert session.run([used, unused]) == [.5, 1]
 
 
-def test_garbage_collection_passes_tensorflow_by():
-    """It is on after the import, and does not look through the modules again."""
-    assert gc.isenabled() and gc.get_freeze_count() > 100000
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
-def test_importing_and_looking_for_gpus_is_quiet():
-    code = 'from tflib import utils; utils.resolve_device("auto")'
+def printed(code, level=None):
+    """(standard output, standard error) of Python code, with TF_CPP_MIN_LOG_LEVEL or without."""
     environment = {name: value for name, value in os.environ.items()
                    if name != 'TF_CPP_MIN_LOG_LEVEL'}
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    done = subprocess.run([sys.executable, '-c', code], cwd=root, env=environment,
+    if level is not None:
+        environment['TF_CPP_MIN_LOG_LEVEL'] = level
+    done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, env=environment,
                           capture_output=True, text=True)
-    assert (done.returncode, done.stdout, done.stderr) == (0, '', '')
+    assert done.returncode == 0, done.stderr
+    return done.stdout, done.stderr
+
+
+LIBRARY = """
+import gc, logging, os, sys
+from pylib.native import _HiddenErrors
+_HiddenErrors._hide = lambda self: sys.exit("standard error is hidden")
+def state():
+    return (gc.isenabled(), gc.get_threshold(), gc.get_freeze_count(), os.fstat(2),
+            os.environ.get("TF_CPP_MIN_LOG_LEVEL"))
+before = state()
+from tflib import utils
+utils.resolve_device("auto")
+utils.session().close()
+assert state() == before, state()
+assert logging.getLogger("tensorflow").level < logging.ERROR
+"""
+
+
+def test_a_library_leaves_its_host_alone():
+    printed(LIBRARY)
+
+
+def test_a_library_imports_what_tensorflow_does():
+    """Modules that are kept from it leave parts of it without them for good."""
+    names = ('import sys\n'
+             'print(*[name for name in ("h5py", "keras", "scipy") if name in sys.modules])')
+    wanted, _ = printed(f'import tensorflow.compat.v1\n{names}')
+    assert printed(f'import tflib\n{names}')[0] == wanted
+
+
+def test_commands_are_quiet():
+    """Whatever TensorFlow has to say while it is imported and looks for GPUs."""
+    code = ('import pylib\n'
+            'def main():\n'
+            '    from tflib import utils\n'
+            '    utils.resolve_device("auto")\n'
+            'pylib.run_command(main)\n')
+    assert printed(code) == ('', '')
+
+
+def test_the_environment_decides_what_is_heard():
+    """Of native code that does not heed TensorFlow's log level."""
+    code = ('import os, pylib\n'
+            'def main():\n'
+            '    import tflib\n'
+            '    with tflib.quiet_native_code():\n'
+            '        os.write(2, b"chatter")\n'
+            'pylib.run_command(main)\n')
+    assert 'chatter' in printed(code, '0')[1]
+    assert printed(code, '3')[1] == ''
