@@ -30,7 +30,9 @@ def main():
     plan = plan_test(config, options)
 
     from stgan.testing import make_sheets
-    make_sheets(options, config, plan)
+    from tflib import faults
+    with faults.one_line(options.folder, 'lower --edit_batch', 'the same command goes on'):
+        make_sheets(options, config, plan)
 
 
 if __name__ == '__main__':

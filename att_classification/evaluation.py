@@ -37,12 +37,9 @@ class Classifier:
     """
 
     def __init__(self, path, device='auto', threads=-1):
-        if os.path.isdir(path):
-            newest = checkpoint.latest(path)
-            if newest is None:
-                raise UserError(f'{path}: no classifier checkpoint; train one with '
-                                'att_classification/train.py or put the published 128.ckpt there')
-            path = newest
+        path = checkpoint.meant_by(path, 'no classifier checkpoint; train one with '
+                                   'att_classification/train.py or put the published 128.ckpt '
+                                   'there')
         description_path = os.path.join(os.path.dirname(path), DESCRIPTION)
         self.path, self.atts, self.img_size = path, list(CELEBA_ATTRIBUTES), 128
         self.is_published = not os.path.exists(description_path)
