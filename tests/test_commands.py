@@ -82,7 +82,7 @@ def test_clear_says_what_it_removes_and_keeps_test_sheets(run, workspace, toy_da
     done = run('train.py', '--experiment_name', 'toy', '--dataroot', toy_data, *SMALL,
                '--epoch', 1, '--enc_dim', 8, '--clear')
     assert done.status == 0, done.err
-    assert ('--clear: removing setting.txt, checkpoints, summaries, metrics.jsonl, '
+    assert ('--clear: removing checkpoints, summaries, metrics.jsonl, setting.txt, '
             'sample_training from output/toy') in done.out
     assert read_json(str(folder / 'setting.txt'))['enc_dim'] == 8
     assert [path.stem for path in (folder / 'checkpoints').glob('*.index')] == [
