@@ -10,14 +10,22 @@ Examples:
 """
 
 from pylib import ArgumentParser, run_command
-from stgan.config import TestConfig, add_options, from_args, load_config
+from stgan.config import TestConfig, add_options, from_args, given, load_config
 from stgan.sheets import plan_test
 
 
 def main():
     parser = ArgumentParser(description=__doc__)
     add_options(parser, TestConfig)
-    options = from_args(TestConfig, parser.parse_args())
+    parser.add_argument('--show_session', action='store_true',
+                        help='print how the session would be configured, and exit')
+    args = parser.parse_args()
+    options = from_args(TestConfig, args)
+    if args.show_session:
+        from stgan.testing import show_session
+        show_session(options)
+        return
+    options.check_used(given(parser, args))
     config, _ = load_config(options.folder)
     plan = plan_test(config, options)
 

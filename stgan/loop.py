@@ -7,13 +7,11 @@ import contextlib
 import os
 import re
 import shutil
-import sys
 import time
 from collections import OrderedDict
 from typing import Callable, List, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from pylib import (
     NotFinite,
@@ -21,6 +19,7 @@ from pylib import (
     UserError,
     append_json_line,
     cut_json_lines,
+    progress,
     read_json,
     remove_unfinished,
     sync,
@@ -308,8 +307,7 @@ class _Progress:
 
     def __init__(self, iteration, total):
         self._total, self._seen = total, 0
-        self._bar = tqdm(total=total, initial=iteration, unit='it', dynamic_ncols=True,
-                         mininterval=.5 if sys.stderr.isatty() else 60)
+        self._bar = progress(total=total, initial=iteration, unit='it')
 
     def advance(self, terms):
         """Move on by an iteration, with its losses and the numbers of skipped updates."""

@@ -44,9 +44,10 @@ class SampleGrid:
         self._config = config
         self.folder = os.path.join(config.folder, SAMPLES)
         self._graph = editing.EditGraph(config)
-        self._labels = celeba.labels[indices]
-        self._images = np.concatenate(list(data.load_images(
-            celeba.paths(indices), config.img_size, celeba.crop, 16))) if len(indices) else []
+        batches = list(data.load_images(celeba.paths(indices), config.img_size, celeba.crop, 16))
+        self._images = [image for _, images in batches for image in images]
+        self._labels = [celeba.labels[indices[position]] for positions, _ in batches
+                        for position in positions]
 
     def _path(self, name):
         return os.path.join(self.folder, os.path.splitext(name)[0] + '.jpg')
@@ -57,7 +58,7 @@ class SampleGrid:
 
     def write(self, session, name):
         """Write `sample_training/<name>.jpg`: images below each other, as in test sheets."""
-        if not len(self._images):
+        if not self._images:
             return
         config, rows = self._config, []
         for image, row in zip(self._images, self._labels):
@@ -204,6 +205,8 @@ def _print_banner(config, device, celeba, train_images, schedule):
     print(f'TensorFlow  {utils.tensorflow_version()}, Python {sys.version.split()[0]}')
     print(f'images      {train_images} train, {len(celeba.part("val"))} val, '
           f'{len(celeba.part("test"))} test ({celeba.split})')
+    for note in celeba.notes:
+        print(f'{"":12}{note}')
     print(f'iterations  {schedule.iterations} an epoch, {schedule.epochs} epochs; one is '
           f'{config.n_d} D updates and 1 G update, each on {config.batch_size} images')
     for number, line in enumerate(changed_options(config)):
