@@ -27,18 +27,18 @@ def main():
     if args.threads is not None and args.threads < 1:
         parser.error(f'--threads {args.threads}: expected at least 1')
 
-    from stgan import metrics, sheets
+    from stgan import metrics, reports, sheets
     from stgan.config import experiment_folder
     path = args.img_dir or os.path.join(experiment_folder(args.experiment_name), 'sample_testing')
     folder = sheets.open_folder(path, args.allow_lossy, args.allow_incomplete)
-    report = sheets.report_path(folder, args.output_dir, metrics.REPORT)
+    report = reports.report_path(folder, args.output_dir, metrics.REPORT)
 
     values = metrics.measure_folder(folder, args.threads)
     summary = metrics.summarize(folder, values)
     # Before anything is written, which may fail.
     print_table(folder, summary)
-    sheets.print_conditions(folder, folder.unlike_paper())
-    with sheets.report_errors():
+    reports.print_conditions(folder, reports.unlike_paper(folder))
+    with reports.report_errors():
         metrics.write_report(report, folder, values, summary)
     print(f'wrote {os.path.splitext(report)[0]}.json, .csv, .png')
 
@@ -48,15 +48,15 @@ def print_table(folder, summary):
     from rich.console import Console
     from rich.table import Table
 
-    from stgan import metrics, sheets
+    from stgan import metrics, reports
     table = Table('', 'sheets', 'size', 'intensity', 'PSNR in dB', 'SSIM',
                   title='source vs reconstruction')
     table.add_row('this run', str(summary['images']), str(folder.img_size),
-                  sheets.number_in_words(folder.intensity),
+                  reports.number_in_words(folder.intensity),
                   'equal' if summary['psnr'] is None else f'{summary["psnr"]:.2f}',
                   f'{summary["ssim"]:.3f}')
-    table.add_row('paper', *map(str, (sheets.PAPER_SHEETS, sheets.PAPER_SIZE,
-                                      sheets.PAPER_INTENSITY, metrics.PAPER_PSNR,
+    table.add_row('paper', *map(str, (reports.PAPER_SHEETS, reports.PAPER_SIZE,
+                                      reports.PAPER_INTENSITY, metrics.PAPER_PSNR,
                                       metrics.PAPER_SSIM)))
     Console().print(table)
 

@@ -14,13 +14,13 @@ from att_classification.models import classifier
 from att_classification.options import SIZES
 from att_classification.training import DESCRIPTION
 from pylib import UserError, atomic_path, progress, read_json, write_json
-from stgan import sheets
+from stgan import reports, sheets
 from stgan.attributes import CELEBA_ATTRIBUTES, DEFAULT_ATTRIBUTES
 from stgan.celeba import CelebA
 from tflib import checkpoint, tf, utils
 
 # Paper, table 1: mean over the 13 attributes, by the published classifier; in which conditions
-# else: `sheets.PAPER_SHEETS` and what follows there.
+# else: `reports.PAPER_SHEETS` and what follows there.
 PAPER_ACCURACY = 0.8605
 REPORT = 'attribute_accuracy.json'
 
@@ -37,12 +37,9 @@ class Classifier:
     """
 
     def __init__(self, path, device='auto', threads=-1):
-        if os.path.isdir(path):
-            newest = checkpoint.latest(path)
-            if newest is None:
-                raise UserError(f'{path}: no classifier checkpoint; train one with '
-                                'att_classification/train.py or put the published 128.ckpt there')
-            path = newest
+        path = checkpoint.meant_by(path, 'no classifier checkpoint; train one with '
+                                   'att_classification/train.py or put the published 128.ckpt '
+                                   'there')
         description_path = os.path.join(os.path.dirname(path), DESCRIPTION)
         self.path, self.atts, self.img_size = path, list(CELEBA_ATTRIBUTES), 128
         self.is_published = not os.path.exists(description_path)
@@ -155,7 +152,7 @@ def evaluate(folder, classifier_, atts=None, dataroot=None):
 
 def unlike_paper(folder, classifier_, result):
     """In which conditions a `Result` differs from the paper's, in words."""
-    found = folder.unlike_paper()
+    found = reports.unlike_paper(folder)
     if sorted(result.atts) != sorted(DEFAULT_ATTRIBUTES):
         found.append(f'the mean of {" ".join(result.atts)} instead of the published '
                      f'{len(DEFAULT_ATTRIBUTES)} attributes')
@@ -170,7 +167,7 @@ def print_result(folder, result):
     console = Console()
     table = Table('attribute', 'edit accuracy', 'error of the others', 'source accuracy',
                   title=f'attribute accuracy on {result.images} sheets of {folder.img_size}x'
-                        f'{folder.img_size}, intensity {sheets.number_in_words(folder.intensity)}')
+                        f'{folder.img_size}, intensity {reports.number_in_words(folder.intensity)}')
     rows = zip(result.atts, result.accuracy, result.error, result.source_accuracy)
     for att, accuracy, error, source in rows:
         table.add_row(att, f'{accuracy:.2%}', f'{error:.2%}', f'{source:.2%}')
@@ -179,8 +176,8 @@ def print_result(folder, result):
                   f'{result.source_accuracy.mean():.2%}')
     table.add_row('paper (CelebA)', f'{PAPER_ACCURACY:.2%}', '', '')
     console.print(table)
-    print(f'paper: {sheets.PAPER_SHEETS} sheets of {sheets.PAPER_SIZE}x{sheets.PAPER_SIZE}, '
-          f'intensity {sheets.PAPER_INTENSITY}', flush=True)
+    print(f'paper: {reports.PAPER_SHEETS} sheets of {reports.PAPER_SIZE}x{reports.PAPER_SIZE}, '
+          f'intensity {reports.PAPER_INTENSITY}', flush=True)
     table = Table('edited', *[str(1 + i) for i in range(len(result.atts))],
                   title='changed beside the edit [%], by attribute')
     for i, (att, row) in enumerate(zip(result.atts, result.error_each)):
@@ -192,7 +189,7 @@ def print_result(folder, result):
 def write_result(path, folder, result):
     """Write the report to `path`, a JSON file, and beside it the confusions as .png."""
     write_json(path, OrderedDict(
-        sheets=sheets.sheets_in_report(folder, path),
+        sheets=reports.sheets_in_report(folder, path),
         images=result.images,
         mean_accuracy=result.accuracy.mean(),
         mean_error=result.error.mean(),
@@ -201,9 +198,9 @@ def write_result(path, folder, result):
         source_accuracy=OrderedDict(zip(result.atts, result.source_accuracy)),
         error_each=OrderedDict((att, OrderedDict(zip(result.atts, row)))
                                for att, row in zip(result.atts, result.error_each)),
-        **folder.conditions(),
-        paper=OrderedDict(images=sheets.PAPER_SHEETS, mean_accuracy=PAPER_ACCURACY,
-                          img_size=sheets.PAPER_SIZE, test_int=sheets.PAPER_INTENSITY)))
+        **reports.conditions(folder),
+        paper=OrderedDict(images=reports.PAPER_SHEETS, mean_accuracy=PAPER_ACCURACY,
+                          img_size=reports.PAPER_SIZE, test_int=reports.PAPER_INTENSITY)))
     _plot_confusion(os.path.splitext(path)[0] + '.png', result)
 
 
@@ -217,14 +214,14 @@ def measure(folder, config):
     if config.dataroot and None not in folder.labels.values():
         raise UserError(f'--dataroot: has no effect, as {os.path.join(folder.path, sheets.LABELS)} '
                         'has the labels')
-    report = sheets.report_path(folder, config.output_dir, REPORT)
+    report = reports.report_path(folder, config.output_dir, REPORT)
     utils.select_gpus(config.gpu)
     classifier_ = Classifier(config.checkpoint, config.device, config.threads)
     result = evaluate(folder, classifier_, config.atts, config.dataroot)
     # Before anything is written, which may fail.
     print_result(folder, result)
-    sheets.print_conditions(folder, unlike_paper(folder, classifier_, result))
-    with sheets.report_errors():
+    reports.print_conditions(folder, unlike_paper(folder, classifier_, result))
+    with reports.report_errors():
         write_result(report, folder, result)
     print(f'wrote {os.path.splitext(report)[0]}.json, .png')
 

@@ -22,7 +22,9 @@ def main():
     folder = open_folder(config.img_dir, config.allow_lossy, config.allow_incomplete)
 
     from att_classification.evaluation import measure
-    measure(folder, config)
+    from tflib import faults
+    with faults.one_line(config.checkpoint, 'free some, or take a machine with more'):
+        measure(folder, config)
 
 
 if __name__ == '__main__':

@@ -115,10 +115,10 @@ def train(config):
     description = OrderedDict(attributes=list(celeba.atts), img_size=config.img_size,
                               seed=config.seed, batch_size=batch_size)
     description_path = os.path.join(checkpoints, DESCRIPTION)
-    if not config.clear and os.path.exists(description_path) and (
-            read_json(description_path) != description):
+    if not config.clear and checkpoint.any_in(checkpoints) and (
+            os.path.exists(description_path) and read_json(description_path) != description):
         raise UserError(f'{description_path}: trained with other attributes, img_size, seed or '
-                        'batch_size; take another --output_dir, or --clear to start over')
+                        'batch_size; give those, or take another --output_dir')
     with FolderLock(folder), tf.Graph().as_default():
         batches = data.TrainingBatches(celeba, indices, config.img_size, batch_size, config.seed,
                                        config.max_bad_images)

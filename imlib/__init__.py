@@ -48,7 +48,7 @@ def orientation(file):
     try:
         with Image.open(file) as image:
             value = image.getexif().get(0x0112, 1)
-    except Exception:    # noqa: BLE001  (what damaged metadata raises is not documented)
+    except Exception:    # what damaged metadata raises is not documented
         return 1
     return value if value in range(1, 9) else 1
 

@@ -5,11 +5,13 @@ Order: vector compare, operators below the threshold, fusions, overflows, casts,
 
 import glob
 import os
+import shlex
 from typing import NamedTuple
 
-from precision_tool import compare, ge_graph, results, sources
+from precision_tool import compare, comparisons, ge_graph, results, sources
 from precision_tool.fusion import read_fusion
 from precision_tool.overflow import find_overflows
+from precision_tool.workspace import DATA_ROOT
 from pylib import UserError
 
 
@@ -18,7 +20,7 @@ class Finding(NamedTuple):
 
     weight: int     # 0 to 100; the heavier, the more likely the cause
     summary: str    # one line
-    command: str    # what to type next, after `python -m precision_tool`
+    command: str    # what to type next, after `python -m precision_tool`; '': nothing
 
 
 class Limits(NamedTuple):
@@ -28,43 +30,78 @@ class Limits(NamedTuple):
     rows: int           # of each table
 
 
-# An overflow corrupts what comes after it, an operator that breaks is a fact, the rest are hints.
-OVERFLOW, BREAKS, UNKNOWN, INHERITS, CAST, GRAPH, FUSION = 100, 90, 70, 60, 40, 30, 20
+# An overflow corrupts what comes after it, an operator that breaks is a fact, without a comparison
+# nothing is known; the rest are hints.
+OVERFLOW, BREAKS, NOTHING, UNKNOWN, INHERITS, CAST, GRAPH, FUSION, UNREAD = (
+    100, 90, 80, 70, 60, 40, 30, 20, 10)
 
 
-def newest_result(workspace):
-    """Path of the newest comparison's CSV file, or None."""
-    # Both folder and file are named by the time.
-    return max(glob.glob(os.path.join(glob.escape(workspace.vector_compare), '*',
-                                      results.RESULT.format('*'))), default=None)
+def check_comparison(workspace, limits, output):
+    """Judge the comparison of the workspace's own dumps; yields a Finding.
+
+    It is one that a comparison was not possible, or compared nothing.
+    """
+    path, comparison = comparisons.own(workspace)
+    if not path:
+        missing = [folder for folder in (workspace.npu_dump(), workspace.tf_dump)
+                   if not os.path.isdir(folder)]
+        yield Finding(weight=NOTHING if not missing else UNREAD, command='data', summary=(
+            'nothing was compared: '
+            + (f'{" and ".join(missing)} missing' if missing else 'see below')))
+        return
+    yield from judge(path, workspace, limits, output)
+    for fault in comparison.faults if comparison else ():
+        output.fault(fault)
+    origin = comparison or 'of unknown origin'
+    stale = '' if not comparison or comparisons.is_current(workspace, comparison) else (
+        '; the dumps have changed or are gone')
+    output.line(f'{path}: {origin}{stale}')
 
 
-def check_comparison(workspace, limits, output, path=None):
-    """List the operators of a comparison that are below the threshold; yields a Finding.
+def judge(path, workspace, limits, output):
+    """List the tensors of a comparison that are below the threshold; yields a Finding.
 
     Args:
-        path: its CSV file; default: the newest, if any.
+        path: its CSV file.
     """
-    path = path or newest_result(workspace)
-    if not path:
-        return
     rows = results.read_csv(path)
+    counts = results.count(rows)
     bad = [row for row in rows if results.is_bad(row, limits.threshold)]
-    output.table(f'cosine below {limits.threshold}: {len(bad)} of {len(rows)} tensors, first '
-                 f'{limits.rows}',
+    output.table(f'cosine below {limits.threshold}: {len(bad)} of {counts.compared} tensors '
+                 f'compared, first {limits.rows}',
                  ('index', 'type', 'tensor', 'golden', 'cosine', 'max error', 'reason'),
                  [(row.index, row.op_type, row.tensor_index, row.ground_truth, row.cosine,
                    row.metrics.max_absolute_error, row.reason) for row in bad[:limits.rows]])
-    uncompared = [row for row in rows if row.reason and row not in bad
-                  and results.ABSENT not in (row.npu_dump, row.ground_truth)]
-    if uncompared:
-        output.line(f'{len(uncompared)} tensors could not be compared, such as '
-                    f'{uncompared[0].tensor_index}: {uncompared[0].reason}')
-    if not bad:
-        output.line(f'vector compare: all {len(rows)} tensors reach a cosine of '
+    if not bad and counts.compared:
+        output.line(f'vector compare: all {counts.compared} tensors compared reach a cosine of '
                     f'{limits.threshold}')
+    output.line(f'{counts_text(counts)}')
+    for row in rows:
+        if not row.is_compared and not row.is_unmatched:
+            add = output.skip if results.is_harmless(row) else output.fault
+            add(f'{row.tensor_index}: {row.reason or "not compared"}')
+    yield from findings_of_rows(rows, sources.edges(workspace, output.faults), limits.threshold)
+
+
+def counts_text(counts):
+    """The `results.Counts` of a comparison in words."""
+    return (f'{counts.compared} pairs of tensors compared, {counts.failed} not comparable, '
+            f'{counts.unmatched} outputs without a partner')
+
+
+def findings_of_rows(rows, graphs, threshold):
+    """Yield the Finding of a comparison, if there is one."""
+    if not results.count(rows).compared:
+        left = next((row.npu_dump for row in rows if row.npu_dump != results.ABSENT), '')
+        right = next((row.ground_truth for row in rows if row.ground_truth != results.ABSENT), '')
+        examples = ' and '.join(repr(name) for name in (left, right) if name)
+        yield Finding(weight=NOTHING, command='ls dump', summary='nothing was compared: no tensor '
+                      'of the one side has a partner on the other that can be compared'
+                      + (f'; names are such as {examples}' if examples else ''))
         return
-    yield finding_of(compare.first_bad(rows, sources.edges(workspace), limits.threshold))
+    suspect = compare.first_bad(rows, graphs, threshold)
+    if suspect:
+        yield finding_of(suspect)
 
 
 def finding_of(suspect):
@@ -74,14 +111,18 @@ def finding_of(suspect):
     cosine = f'cosine {row.cosine:.4f} of {row.tensor_index}'
     inputs = ', '.join(f'{each.tensor_index} {each.cosine:.4f}' for each in suspect.inputs[:3])
     if suspect.verdict == compare.BREAKS:
-        return Finding(weight=BREAKS, command=f'ni {row.npu_dump}', summary=f'{name} breaks: '
+        return Finding(weight=BREAKS, command=_ni(row.npu_dump), summary=f'{name} breaks: '
                        f'{cosine}, though its inputs are right ({inputs})')
     if suspect.verdict == compare.INHERITS:
         worst = min(suspect.inputs, key=lambda each: each.cosine)
-        return Finding(weight=INHERITS, command=f'ni {worst.npu_dump}', summary=f'{name} is the '
+        return Finding(weight=INHERITS, command=_ni(worst.npu_dump), summary=f'{name} is the '
                        f'first bad one, but inherits: {cosine}, inputs {inputs}')
-    return Finding(weight=UNKNOWN, command=f'ni {row.npu_dump}', summary=f'{name} is the first bad '
+    return Finding(weight=UNKNOWN, command=_ni(row.npu_dump), summary=f'{name} is the first bad '
                    f'one: {cosine}; what feeds it was not compared')
+
+
+def _ni(name):
+    return f'ni {shlex.quote(name)}'
 
 
 def check_fusion(workspace, _, output):
@@ -89,42 +130,64 @@ def check_fusion(workspace, _, output):
     paths = [path for debug_id in workspace.debug_ids() for path in sorted(glob.glob(os.path.join(
         glob.escape(workspace.npu_debug(debug_id)), '**', 'fusion_result*.json'), recursive=True))]
     paths += sorted(glob.glob(os.path.join(glob.escape(workspace.fusion), 'fusion_result*.json')))
-    effective = [fusion for path in paths for fusion in read_fusion(path) if fusion.effect_times]
+    effective = []
+    for path in paths:
+        try:
+            effective += [fusion for fusion in read_fusion(path) if fusion.effect_times]
+        except UserError as error:
+            output.fault(error)
     output.table('fusion passes with effect', ('graph', 'kind', 'pass', 'times'),
                  [(each.graph_id, each.kind, each.name, each.effect_times) for each in effective])
     if effective:
         names = sorted({each.name for each in effective})
-        yield Finding(weight=FUSION, command='ls -f Fusion', summary=f'{len(names)} fusion passes '
+        made = {op.pass_name for debug_id in workspace.debug_ids()
+                for graph in sources.graphs(workspace, output.faults, debug_id)
+                for op in graph.operators.values()}
+        listed = next((name for name in names if any(name in each for each in made)), None)
+        command = f'ls -f {listed}' if listed else ''
+        yield Finding(weight=FUSION, command=command, summary=f'{len(names)} fusion passes '
                       f'changed the graph ({", ".join(names[:3])}'
                       f'{", ..." if len(names) > 3 else ""}); if nothing else explains it, run '
                       'again with the action fusion_off')
 
 
+def overflows(workspace, output):
+    """The overflows of the workspace, a list of `overflow.Overflow`."""
+    folders = [workspace.overflow_dump] + [workspace.npu_dump(i) for i in workspace.debug_ids()]
+    found = []
+    for folder in folders:
+        try:
+            found += find_overflows(folder, faults=output.faults)
+        except UserError as error:
+            output.fault(error)
+    return found
+
+
 def check_overflow(workspace, limits, output):
     """List the overflow records; yields a Finding for the first operator."""
-    folders = [workspace.overflow_dump] + [workspace.npu_dump(i) for i in workspace.debug_ids()]
-    found = [each for folder in folders for each in find_overflows(folder)]
+    found = overflows(workspace, output)
     output.table(f'overflows: {len(found)}, first {limits.rows}',
                  ('unit', 'type', 'operator', 'task', 'stream', 'status', 'meaning'),
                  [(each.record.block, each.op_type, each.op_name, each.record.task_id,
-                   each.record.stream_id, hex(each.record.status or 0),
-                   '; '.join(each.record.words)) for each in found[:limits.rows]])
+                   each.record.stream_id, each.record.status_text, '; '.join(each.record.words))
+                  for each in found[:limits.rows]])
     if found:
         first = found[0]
         name = first.op_name or f'task {first.record.task_id}'
-        yield Finding(weight=OVERFLOW, summary=f'{first.op_type or "an operator"} {name} '
-                      f'overflowed first: {"; ".join(first.record.words)}',
-                      command=f'dc {first.operator.path}' if first.operator else 'npu_overflow')
+        yield Finding(weight=OVERFLOW, command='npu_overflow', summary=(
+            f'{first.op_type or "an operator"} {name} overflowed first: '
+            f'{"; ".join(first.record.words)}'))
 
 
 def check_casts(workspace, _, output):
     """List casts that cut off what is behind the point; yields a Finding."""
     found = [op for debug_id in workspace.debug_ids()
-             for graph in sources.graphs(workspace, debug_id) for op in ge_graph.casts(graph)]
+             for graph in sources.graphs(workspace, output.faults, debug_id)
+             for op in ge_graph.casts(graph)]
     output.table('casts from float32 to int32', ('operator', 'fused by'),
                  [(op.name, op.pass_name) for op in found])
     if found:
-        yield Finding(weight=CAST, command=f'ni {found[0].name}', summary=f'{len(found)} casts '
+        yield Finding(weight=CAST, command=_ni(found[0].name), summary=f'{len(found)} casts '
                       f'cut float32 to int32, such as {found[0].name}')
 
 
@@ -134,7 +197,8 @@ def check_similarity(workspace, limits, output):
     if len(ids) < 2:
         return
     left, right = ({graph.session_graph_id or graph.name: graph
-                    for graph in sources.graphs(workspace, debug_id)} for debug_id in ids)
+                    for graph in sources.graphs(workspace, output.faults, debug_id)}
+                   for debug_id in ids)
     rows, total = [], 0
     for key in left:
         if key in right:
@@ -145,7 +209,7 @@ def check_similarity(workspace, limits, output):
                  f'first {limits.rows}', ('graph', 'operator', 'difference'),
                  rows[:limits.rows])
     if rows:
-        yield Finding(weight=GRAPH, command=f'ni {rows[0][1]}', summary=f'{len(rows)} operators '
+        yield Finding(weight=GRAPH, command=_ni(rows[0][1]), summary=f'{len(rows)} operators '
                       f'differ in type or layout between debug_{ids[0]} and debug_{ids[1]}, such '
                       f'as {rows[0][1]}')
 
@@ -157,23 +221,43 @@ CHECKS = check_comparison, check_fusion, check_overflow, check_casts, check_simi
 def check_all(workspace, limits, output):
     """Run all checks on what the workspace holds and return the Findings, heaviest first.
 
+    A check that fails is a fault, and the others go on.
+
     Raises:
         UserError: there is nothing to check.
     """
-    findings = [finding for check in CHECKS for finding in check(workspace, limits, output)]
-    if not findings and not newest_result(workspace) and not any(map(os.path.isdir, (
-            workspace.overflow_dump, workspace.npu_graph(), workspace.npu_dump()))):
+    if not comparisons.newest(workspace) and not any(map(os.path.isdir, (
+            workspace.overflow_dump, workspace.fusion, *(
+                folder(debug_id) for debug_id in workspace.debug_ids()
+                for folder in (workspace.npu_graph, workspace.npu_dump))))):
         raise UserError(f'{workspace.root}: no dumps and no graphs; see `data`')
+    findings = []
+    for check in CHECKS:
+        try:
+            findings.extend(check(workspace, limits, output))
+        except UserError as error:
+            output.fault(error)
+    findings += unread(output)
     return sorted(findings, key=lambda finding: -finding.weight)
 
 
-def verdict(findings, output):
+def unread(output):
+    """The Finding for what could not be read; none, as a list, if all was."""
+    if not output.faults:
+        return []
+    return [Finding(weight=UNREAD, command='', summary=f'{len(output.faults)} files or tensors '
+                    f'were not read or not compared, such as {output.faults[0]}')]
+
+
+def verdict(findings, output, workspace):
     """Add the ranked findings with the next command to type."""
     output.found = bool(findings)
     if not findings:
         output.line('verdict: nothing wrong was found')
         return
     output.line('verdict, most likely cause first:')
+    root = '' if workspace.root == DATA_ROOT else f'--root {shlex.quote(workspace.root)} '
     for number, finding in enumerate(findings, 1):
         output.line(f'  {number}. {finding.summary}')
-        output.line(f'     next: python -m precision_tool {finding.command}')
+        if finding.command:
+            output.line(f'     next: python -m precision_tool {root}{finding.command}')

@@ -93,7 +93,8 @@ def build_parser():
     option('file', help='a .npy or dump file; names are searched for in the workspace')
     option('-s', '--save', action='store_true', help='write all values to FILE.txt')
     option = add('cp', 'left.npy right.npy')
-    option('left', help='a .npy or dump file')
+    option('left', help='a .npy or dump file; of a dump, FILE:input:1 is one of its tensors '
+           '(default: the first output)')
     option('right', help='another one')
     option('-p', '--print', type=positive, default=20, help='rows to show (default 20)')
     option('-al', '--absolute', type=float, default=.001, help='tolerance (default 0.001)')
@@ -103,8 +104,7 @@ def build_parser():
     option('-r', '--raw', action='store_true', help='leave the NPU\'s layout as it is')
     option('-o', '--output', help='folder of the files; default: temp/decode/dump_convert')
     option = add('tf_dump', '')
-    option('words', nargs=argparse.REMAINDER, metavar='COMMAND', help='to run if nothing was '
-           'dumped yet')
+    option('words', nargs=argparse.REMAINDER, metavar='COMMAND', help='to run first')
     option = add('npu_dump', 'python train.py')
     option('words', nargs=argparse.REMAINDER, metavar='COMMAND', help='to run')
     option = add('npu_overflow', 'python train.py')
@@ -202,7 +202,7 @@ class Prompt(Cmd):
         cut = len(word) - len(text)
         names = set()
         with contextlib.suppress(UserError):
-            names = {op.name for _, _, op in sources.operators(Workspace(self._root))}
+            names = {op.name for _, _, op in sources.operators(Workspace(self._root), [])}
         folder = os.path.dirname(word)
         with contextlib.suppress(OSError):
             names |= {os.path.join(folder, name) for name in os.listdir(folder or '.')}

@@ -1,18 +1,18 @@
 """The commands of the tool: each reads its arguments and the workspace, and fills an Output."""
 
-import datetime
 import glob
 import os
+import shlex
 import shutil
 import subprocess
 
 import numpy as np
 
-from precision_tool import auto_check, compare, metrics, report, results, sources
+from precision_tool import auto_check, compare, comparisons, metrics, report, results, sources
 from precision_tool.dump_file import open_dump
+from precision_tool.dump_tree import has_files
 from precision_tool.file_names import decoded_name, plain
 from precision_tool.ge_graph import draw
-from precision_tool.overflow import find_overflows
 from precision_tool.workspace import VARIABLE_ON, VARIABLES
 from pylib import RunFailed, UserError, atomic_path, progress
 
@@ -26,14 +26,15 @@ def ls(args, workspace, output):
     if args.what == 'dump':
         rows = [(debug_id, op.op_type, op.name, op.task_id, op.stream_id, os.path.basename(op.path))
                 for debug_id in workspace.debug_ids()
-                for op in sources.dumped_operators(workspace, debug_id)
+                for op in sources.dumped_operators(workspace, output.faults, debug_id)
                 if args.type in op.op_type and args.name in op.name]
         if not rows:
             raise UserError(f'{workspace.npu_dump()}: no dumped operators like that')
         output.table(f'{len(rows)} dumped operators in order of execution',
                      ('run', 'type', 'name', 'task', 'stream', 'file'), rows)
         return
-    found = [(debug_id, op) for debug_id, graph, op in sources.operators(workspace)
+    found = [(debug_id, op) for debug_id, graph, op in sources.operators(
+        workspace, output.faults)
              if args.type in op.type and args.name in op.name and args.fused_by in op.pass_name
              and args.kernel in op.kernel_name]
     if any((args.type, args.name, args.fused_by, args.kernel)):
@@ -51,13 +52,7 @@ def ls(args, workspace, output):
 
 def ni(args, workspace, output):
     """Show all about an operator: its graph node, and statistics of its dumped tensors."""
-    everything = list(sources.operators(workspace))
-    named = [each for each in everything if each[2].name == args.name
-             and args.graph in each[1].name]
-    if not named:
-        similar = sorted({op.name for _, _, op in everything if args.name in op.name})[:20]
-        raise UserError(f'{args.name}: no such operator' + (
-            f'; did you mean {", ".join(similar)}' if similar else '; `ls` lists them'))
+    named = _named_operators(args, workspace, output)
     golden = sources.golden_tensors(workspace)
     for debug_id, graph, op in named:
         _describe(debug_id, graph, op, args.attributes, output)
@@ -66,15 +61,58 @@ def ni(args, workspace, output):
                                 f'{debug_id}.{plain(graph.name)}.{op.type}.{plain(op.name)}.'
                                 f'{args.depth}.gv')
             output.line(f'wrote {", ".join(draw(path, graph, op, args.depth))}')
-        for each in sources.dumped_operators(workspace, debug_id):
-            if each.plain_name == plain(op.name):
-                output.table(f'NPU dump {os.path.basename(each.path)}',
-                             ('tensor', 'type', 'shape', 'max', 'min', 'mean'),
-                             sources.dump_statistics(each.path))
+        _dumped(debug_id, op.name, workspace, output)
         originals = {desc.original_op[0] for desc in op.output_descs if desc.original_op}
         for name in sorted(originals | set(op.original_op_names)) or [op.name]:
-            output.table(f'TensorFlow {name}', ('tensor', 'type', 'shape', 'max', 'min', 'mean'),
-                         sources.golden_statistics(golden, name))
+            _golden(name, golden, output)
+    if not named:    # without a graph, dumps tell what they can
+        for debug_id in workspace.debug_ids():
+            _dumped(debug_id, args.name, workspace, output)
+        _golden(args.name, golden, output)
+
+
+def _named_operators(args, workspace, output):
+    """[(debug id, graph, operator)] of the name, [] if only dumps have it; else a UserError."""
+    try:
+        everything = list(sources.operators(workspace, output.faults))
+    except UserError:
+        if not _has_dump(args.name, workspace, output):
+            raise
+        return []
+    named = [each for each in everything if each[2].name == args.name]
+    chosen = [each for each in named if args.graph in each[1].name]
+    if named and not chosen:
+        names = sorted({graph.name for _, graph, _ in named})
+        raise UserError(f'--graph {args.graph}: not in the name of a graph that has {args.name}; '
+                        f'these are {", ".join(names[:20])}')
+    if not named and not _has_dump(args.name, workspace, output):
+        similar = sorted({op.name for _, _, op in everything if args.name in op.name})[:20]
+        raise UserError(f'{args.name}: no such operator' + (
+            f'; did you mean {", ".join(similar)}' if similar else '; `ls` lists them'))
+    return chosen
+
+
+def _has_dump(name, workspace, output):
+    """Whether an operator was dumped, or a golden tensor is called so."""
+    return any(each.plain_name == plain(name) for debug_id in workspace.debug_ids()
+               for each in sources.dumped_operators(workspace, output.faults, debug_id)
+               ) or any(op == plain(name) for op, _ in sources.golden_tensors(workspace))
+
+
+_STATISTICS = 'tensor', 'type', 'shape', 'max', 'min', 'mean'
+
+
+def _dumped(debug_id, name, workspace, output):
+    """Tables of what an NPU run dumped of an operator."""
+    for each in sources.dumped_operators(workspace, output.faults, debug_id):
+        if each.plain_name == plain(name):
+            output.table(f'NPU dump {os.path.basename(each.path)}', _STATISTICS,
+                         sources.dump_statistics(each.path, output.faults))
+
+
+def _golden(name, golden, output):
+    output.table(f'TensorFlow {name}', _STATISTICS,
+                 sources.golden_statistics(golden, name, output.faults))
 
 
 def _describe(debug_id, graph, op, attributes, output):
@@ -100,16 +138,26 @@ def pt(args, workspace, output):
     path = sources.find_file(workspace, args.file)
     if args.save and not path.endswith('.npy'):
         raise UserError(f'{path}: --save is for .npy files; convert dump files with dc first')
-    for title, array in sources.named_arrays(path):
+    printed = 0
+    for title, read, note in sources.named_arrays(path):
+        output.line(title + (f' ({note})' if note else ''))
+        try:
+            array = read()
+        except UserError as error:
+            output.fault(error)
+            continue
         values = array.reshape(-1)
-        output.line(title)
         output.table('first values', ('index', *map(str, range(8))), [
             (start, *(list(_numbers(values[start:start + 8])) + [''] * 8)[:8])
             for start in range(0, min(len(values), 128), 8)])
+        printed += 1
         high, low, mean = sources.statistics(array)
         output.table('', ('shape', 'type', 'max', 'min', 'mean'),
                      [(list(array.shape), array.dtype.name, high, low, mean)])
+    if not printed:
+        raise UserError(output.faults[0])
     if args.save:
+        array = sources.named_arrays(path)[0].read()
         target, columns = f'{path}.txt', (array.shape[-1] if array.size and array.ndim
                                          else 1)
         with atomic_path(target) as temporary:
@@ -125,8 +173,8 @@ def _numbers(values):
 def cp(args, workspace, output):
     """Compare two tensors value by value."""
     (left_name, left), (right_name, right) = (
-        next(iter(sources.named_arrays(sources.find_file(workspace, name))))
-        for name in (args.left, args.right))
+        _chosen(side, name, workspace, output)
+        for side, name in (('left', args.left), ('right', args.right)))
     found = metrics.errors(left, right, args.absolute, args.relative, args.print)
     rows = [(int(index), float(x), float(y), abs(float(x) - float(y)))
             for index, x, y in zip(found.indices, found.left, found.right)]
@@ -141,71 +189,114 @@ def cp(args, workspace, output):
     output.found = not found.allclose
 
 
+def _chosen(side, name, workspace, output):
+    """(title, array) of one side of a comparison; says which tensor of a dump it is."""
+    (title, read, note), count = sources.named_array(workspace, name)
+    if not title.endswith('.npy'):
+        others = f'of {count}; for another one add :input:N or :output:N' if count > 1 else ''
+        output.line(', '.join(filter(None, (f'{side}: {title}', others, note))))
+    return title, read()
+
+
 def dc(args, workspace, output):
     """Convert dump files to .npy files in TensorFlow's layout."""
     folder = args.output or workspace.dump_convert
     rows = []
-    for path in sources.dump_files_of(workspace, args.name):
-        dump = open_dump(path)
-        for tensor in dump.tensors:
-            array = tensor.read() if args.raw else tensor.to_numpy()
+    for path in sources.dump_files_of(workspace, args.name, output.faults):
+        try:
+            tensors = open_dump(path).tensors
+        except UserError as error:
+            output.fault(error)
+            continue
+        for tensor in tensors:
+            try:
+                array = tensor.read() if args.raw else tensor.to_numpy()
+            except UserError as error:
+                (output.skip if tensor.is_absent else output.fault)(error)
+                continue
             token = tensor.format if args.raw else None
             target = os.path.join(folder, decoded_name(os.path.basename(path), tensor.kind,
                                                        tensor.index, token))
             os.makedirs(folder, exist_ok=True)
             with atomic_path(target) as temporary, open(temporary, 'wb') as stream:
                 np.save(stream, array, allow_pickle=False)
-            rows.append((os.path.basename(target), list(array.shape), array.dtype.name))
-    output.table(f'{len(rows)} tensors written to {folder}', ('file', 'shape', 'type'), rows)
+            rows.append((os.path.basename(target), list(array.shape), array.dtype.name,
+                         tensor.note))
+    if not rows and output.faults:
+        more = f' (and {len(output.faults) - 1} more)' if len(output.faults) > 1 else ''
+        raise UserError(f'{output.faults[0]}{more}')
+    output.table(f'{len(rows)} tensors written to {folder}', ('file', 'shape', 'type', 'note'),
+                 rows)
+    output.found = bool(output.faults)
 
 
 def vc(args, workspace, output):
     """Compare all tensors of two dumps; write a CSV file and a page."""
-    graphs = sources.edges(workspace)
+    faults = output.faults
+    graphs = sources.edges(workspace, faults)
     if args.graph:
-        graphs = [each for each in sources.graphs(workspace) if args.graph in each.name]
-    result, suspect, paths = _comparison(
-        workspace, args.cosine, graphs, args.left, args.right, args.output, args.processes)
+        graphs = [each for each in sources.graphs(workspace, faults) if args.graph in each.name]
+        if not graphs:
+            raise UserError(f'--graph {args.graph}: not in the name of any graph in '
+                            f'{workspace.npu_graph()}')
+    result, suspect, paths = _comparison(args, workspace, graphs)
+    counts = results.count(result.all_rows)
     bad = sum(results.is_bad(row, args.cosine) for row in result.rows)
-    output.line(f'{len(result.rows)} pairs of tensors compared, {bad} below a cosine of '
-                f'{args.cosine}; without a partner: {len(result.unmatched_left)} on the left, '
-                f'{len(result.unmatched_right)} on the right')
+    output.line(f'{auto_check.counts_text(counts)} ({len(result.unmatched_left)} left, '
+                f'{len(result.unmatched_right)} right); {bad} below a cosine of {args.cosine}')
     for path in paths:
         output.line(f'wrote {path}')
-    auto_check.verdict([auto_check.finding_of(suspect)] if suspect else [], output)
+    for row in result.rows:
+        if not row.is_compared:
+            add = output.skip if results.is_harmless(row) else output.fault
+            add(f'{row.tensor_index}: {row.reason}')
+    for fault in result.faults:
+        output.fault(fault)
+    findings = list(auto_check.findings_of_rows(result.all_rows, graphs, args.cosine))
+    auto_check.verdict(findings + auto_check.unread(output), output, workspace)
 
 
-def _comparison(workspace, threshold, graphs, left=None, right=None, folder=None, processes=None):
+def _comparison(args, workspace, graphs):
     """Compare two dumps, by default those of the workspace, and write a table and a page.
+
+    Args:
+        args: of `vc`; those of other commands lack what only that has.
 
     Returns:
         (`results.Result`, `compare.Suspect` or None, paths written).
     """
+    left = getattr(args, 'left', None) or workspace.npu_dump()
+    right = getattr(args, 'right', None) or workspace.tf_dump
+    # The state before: what changes meanwhile makes the comparison an old one.
+    states = [comparisons.source_of(workspace, folder)
+              for folder in (left, right, workspace.npu_graph())]
     with progress(unit='tensor', leave=False) as bar:
         def show(done, total):
             bar.total = total
             bar.update(done - bar.n)
-        result = compare.compare_folders(left or workspace.npu_dump(), right or workspace.tf_dump,
-                                         graphs, processes, show)
-    now = datetime.datetime.now().strftime('%Y%m%d%H%M%S')
-    path = os.path.join(folder or os.path.join(workspace.vector_compare, now),
-                        results.RESULT.format(now))
+        result = compare.compare_folders(left, right, graphs, getattr(args, 'processes', None),
+                                         show)
+    path = comparisons.new_path(workspace, getattr(args, 'output', None))
     page = path[:-len('.csv')] + '.html'
-    suspect = compare.first_bad(result.rows, graphs, threshold)
+    suspect = compare.first_bad(result.rows, graphs, args.cosine)
+    comparison = comparisons.Comparison(
+        *states, graph=getattr(args, 'graph', None) or '', threshold=args.cosine,
+        faults=list(result.faults), **results.count(result.all_rows)._asdict())
     results.write_csv(path, result)
-    report.write_html(page, result, suspect, threshold)
+    report.write_html(page, result, suspect, args.cosine, str(comparison))
+    comparisons.write(path, comparison)
     return result, suspect, [path, page]
 
 
 def vcs(args, workspace, output):
     """List the tensors of a comparison whose cosine similarity is low."""
-    path = args.file or auto_check.newest_result(workspace)
+    path = args.file or comparisons.newest(workspace)
     if path and os.path.isdir(path):
         path = max(glob.glob(os.path.join(glob.escape(path), '*.csv')), default=None)
     if not path:
         raise UserError(f'{args.file or workspace.vector_compare}: no comparison; run vc first')
-    output.line(path)
-    output.found = bool(list(auto_check.check_comparison(workspace, _limits(args), output, path)))
+    output.line(f'{path}: {comparisons.read(path) or "of unknown origin"}')
+    output.found = bool(list(auto_check.judge(path, workspace, _limits(args), output)))
 
 
 def ac(args, workspace, output):
@@ -214,10 +305,14 @@ def ac(args, workspace, output):
 
 
 def _check_all(args, workspace, output, anew=False):
-    both = all(map(os.path.isdir, (workspace.npu_dump(), workspace.tf_dump)))
-    if both and (anew or not auto_check.newest_result(workspace)):
-        _comparison(workspace, args.cosine, sources.edges(workspace))
-    auto_check.verdict(auto_check.check_all(workspace, _limits(args), output), output)
+    if all(map(has_files, (workspace.npu_dump(), workspace.tf_dump))) and (
+            anew or not comparisons.is_current(workspace, comparisons.own(workspace)[1])):
+        try:
+            _comparison(args, workspace, sources.edges(workspace, output.faults))
+        except UserError as error:
+            output.fault(error)
+    findings = auto_check.check_all(workspace, _limits(args), output)
+    auto_check.verdict(findings, output, workspace)
 
 
 def _limits(args):
@@ -251,23 +346,32 @@ def npu_overflow(args, workspace, output):
     """Run a command with PRECISION_TOOL_OVERFLOW set; list what overflowed."""
     if args.words:
         _call(args.words, {VARIABLES['overflow']: VARIABLE_ON})
-    if not os.path.isdir(workspace.overflow_dump):
-        raise UserError(f'{workspace.overflow_dump}: no such folder; give the command to run')
+    if not any(map(has_files, (workspace.overflow_dump,
+                               *map(workspace.npu_dump, workspace.debug_ids())))):
+        raise UserError(f'{workspace.overflow_dump}: no such folder, or empty; give the command '
+                        'to run')
     limits = auto_check.Limits(threshold=results.THRESHOLD, rows=args.limit)
     findings = list(auto_check.check_overflow(workspace, limits, output))
-    for each in find_overflows(workspace.overflow_dump, args.limit):
+    found = auto_check.overflows(workspace, output)[:args.limit]
+    for each in found:
         output.line(f'{os.path.basename(each.path)}: {each.record.block}, ' + ', '.join(
             f'{name} {number:#x}' for name, number in each.record.details.items()))
         if each.operator:
-            output.table(f'{each.op_type} {each.op_name}',
-                         ('tensor', 'type', 'shape', 'max', 'min', 'mean'),
-                         sources.dump_statistics(each.operator.path))
-    auto_check.verdict(findings, output)
+            output.table(f'{each.op_type} {each.op_name}', _STATISTICS,
+                         sources.dump_statistics(each.operator.path, output.faults))
+        else:
+            output.line(f'  no dump of task {each.record.task_id}, stream '
+                        f'{each.record.stream_id} beside it')
+    # It has led here; the values are what is left to look at.
+    next_command = next((f'dc {shlex.quote(each.operator.path)}' for each in found[:1]
+                         if each.operator), '')
+    findings = [finding._replace(command=next_command) for finding in findings]
+    auto_check.verdict(findings + auto_check.unread(output), output, workspace)
 
 
 def tf_dump(args, workspace, output):
     """Convert the last debugged run of TensorFlow to golden tensors."""
-    if args.words and not os.path.isdir(workspace.tf_debug):
+    if args.words:
         _call(args.words, GOLDEN_ENVIRONMENT)
     from precision_tool import tf_dump as debugger  # noqa: PLC0415  (TensorFlow takes seconds)
     newest = debugger.newest_run(workspace.tf_debug)
@@ -318,12 +422,16 @@ def data(args, workspace, output):
     """Tell what a workspace holds."""
     rows = []
     for debug_id in workspace.debug_ids():
-        rows += [(f'npu/debug_{debug_id}', what, len(found(workspace, debug_id)))
+        rows += [(f'npu/debug_{debug_id}', what, len(found(workspace, output.faults, debug_id)))
                  for what, found in (('graphs', sources.graphs),
                                      ('dumped operators', sources.dumped_operators))]
     if os.path.isdir(workspace.overflow_dump):
-        rows.append(('overflow', 'records', len(find_overflows(workspace.overflow_dump))))
-    golden = sources.golden_tensors(workspace)
+        rows.append(('overflow', 'records', len(auto_check.overflows(workspace, output))))
+    try:
+        golden = sources.golden_tensors(workspace)
+    except UserError as error:
+        output.fault(error)
+        golden = {}
     if golden:
         rows.append(('tf/dump', 'golden tensors', len(golden)))
     tables = glob.glob(os.path.join(glob.escape(workspace.vector_compare), '*', '*.csv'))

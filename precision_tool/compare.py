@@ -9,6 +9,8 @@ import os
 from collections import Counter, OrderedDict, deque
 from typing import NamedTuple, Optional, Tuple, Union
 
+import numpy as np
+
 from precision_tool import metrics
 from precision_tool.dump_file import Tensor, open_dump
 from precision_tool.dump_tree import GoldenDump, NpuDump
@@ -16,6 +18,9 @@ from precision_tool.file_names import plain
 from precision_tool.reading import load_npy
 from precision_tool.results import (
     ABSENT,
+    EMPTY,
+    NO_NUMBERS,
+    STATISTICS,
     THRESHOLD,
     Result,
     Row,
@@ -62,7 +67,12 @@ class _Source(NamedTuple):
     shape: Tuple[int, ...] = ()
     size: int = 0                            # bytes
     values: Union[Tensor, str, None] = None  # a str is the path of a .npy file
-    fault: str = ''                          # why it has no values
+    fault: str = ''                          # why it cannot be compared
+
+    @property
+    def is_damaged(self):
+        """Whether its values, which should be there, are not."""
+        return isinstance(self.values, Tensor) and bool(self.values.fault)
 
 
 class _Task(NamedTuple):
@@ -104,15 +114,17 @@ def compare_folders(left, right, graphs=(), processes=None, progress=None):
         else:
             names = _golden_keys(left_sources, links, key)
         found = next((name for name in names if name in right_sources), None)
-        if found or key.kind is None:
+        if found or key.kind is None or source.is_damaged:
             tasks.append(_Task(left=source, right=right_sources.get(found)))
             matched.add(found)
         elif key.kind == 'output':
             unmatched_left.append(_tensor_index(source))
     unmatched_right = [_tensor_index(source) for key, source in right_sources.items()
                        if key.kind != 'input' and key not in matched]
+    faults = [fault for kind, folder in ((left_kind, left), (right_kind, right))
+              for fault in (NpuDump if kind == NPU else GoldenDump)(folder).faults]
     return Result(rows=_run(tasks, processes, progress), unmatched_left=unmatched_left,
-                  unmatched_right=unmatched_right)
+                  unmatched_right=unmatched_right, faults=tuple(map(printable, faults)))
 
 
 def _kind(folder):
@@ -139,7 +151,7 @@ def _npu_sources(folder):
     for operator in operators:
         try:
             if operator.is_stats:
-                raise UserError(f'{operator.path}: has statistics only; dump tensors to compare')
+                raise UserError(f'{operator.path}: {STATISTICS}')
             dump = open_dump(operator.path)
         except UserError as error:
             key = _Key(operator.plain_name, None, 0, nth=seen[operator.plain_name])
@@ -150,13 +162,20 @@ def _npu_sources(folder):
             key = _Key(plain(name), None, 0, nth=seen[plain(name)])
             for tensor in dump.tensors:
                 # An optional input that was not given has no elements.
-                if tensor.size or tensor.kind == 'output':
+                if tensor.size or tensor.kind == 'output' or tensor.fault:
                     sources[key._replace(kind=tensor.kind, index=tensor.index)] = _Source(
                         name=printable(name), op_type=operator.op_type, kind=tensor.kind,
                         index=tensor.index, data_type=tensor.data_type, shape=tensor.shape,
-                        size=tensor.size, values=tensor)
+                        size=tensor.size, values=tensor, fault=_why_not(tensor))
         seen[key.op] += 1
     return sources
+
+
+def _why_not(tensor):
+    """Why the values of a tensor in a dump file cannot be compared, or ''."""
+    if tensor.fault:
+        return printable(f'{tensor}: {tensor.fault}')
+    return '' if tensor.has_numbers else f'type {tensor.data_type}: {NO_NUMBERS}'
 
 
 def _golden_sources(folder):
@@ -255,39 +274,70 @@ def _compare_pair(task):
     if fault:
         return row._replace(reason=fault)
     try:
-        y = _load(right)
-        x = _load(left, y.shape)
-        row = row._replace(shape=_shape_text(x.shape), data_type=left.data_type or x.dtype.name,
-                           golden_data_type=right.data_type or y.dtype.name)
+        x, y, part = _load_pair(left, right)
+        row = row._replace(data_type=left.data_type or x.dtype.name,
+                           golden_data_type=right.data_type or y.dtype.name,
+                           shape=row.shape if part else _shape_text(x.shape))
         row = row._replace(metrics=metrics.compare(x, y))
     except UserError as error:
         return row._replace(reason=printable(str(error)))
     except MemoryError:
         return row._replace(reason='not enough memory; compare with fewer processes')
-    return row._replace(reason=_why_undefined(row, x.size))
+    return row._replace(reason=_why_undefined(row, x, y) or part)
+
+
+class _Values(NamedTuple):
+    """The values of a source; if only a part is there, their places in the flattened whole."""
+
+    array: np.ndarray
+    places: Optional[np.ndarray] = None
+    total: int = 0    # values of the whole
+
+
+def _load_pair(left, right):
+    """(x, y, '') of a task, or, of flat parts that both sides have, what they are parts of."""
+    y = _load(right)
+    x = _load(left, y.array.shape if y.places is None else ())
+    if x.places is None and y.places is None:
+        return x.array, y.array, ''
+    totals = [side.array.size if side.places is None else side.total for side in (x, y)]
+    if totals[0] != totals[1]:
+        raise UserError(f'sizes differ: {totals[0]} and {totals[1]} elements')
+    places = [np.arange(totals[0]) if side.places is None else side.places for side in (x, y)]
+    common, of_x, of_y = np.intersect1d(*places, assume_unique=True, return_indices=True)
+    return (x.array.reshape(-1)[of_x], y.array.reshape(-1)[of_y],
+            f'compared {len(common)} of {totals[0]} values: the rest is not in the dump')
 
 
 def _load(source, shape=()):
-    """The array of a source; `shape` is the one it should have if its file does not tell."""
+    """The `_Values` of a source; `shape` is the one it should have if its file does not tell."""
     if isinstance(source.values, str):
-        return load_npy(source.values)
+        return _Values(load_npy(source.values))
     tensor = source.values
-    return tensor._replace(original_shape=tensor.original_shape or shape).to_numpy()
+    tensor = tensor._replace(original_shape=tensor.original_shape or shape)
+    if tensor.present < tensor.count:
+        return _Values(*tensor.part())
+    array = tensor.to_numpy()
+    if tensor.is_shapeless and shape == ():
+        array = array.reshape(-1)[:1]    # a scalar and its padding
+    return _Values(array)
 
 
-def _why_undefined(row, size):
+def _why_undefined(row, x, y):
     """Why a compared row has no cosine similarity, or ''."""
     if not math.isnan(row.cosine):
         return ''
-    if not size:
-        return 'both tensors are empty'
+    if not x.size:
+        return EMPTY
     means = zip(('left', 'right'), row.metrics.standard_deviation.split('),('))
     sides = [side for side, text in means if 'nan' in text.lower() and ';' in text]
     if sides:
         return f'NaN or infinity in the {" and the ".join(sides)} tensor'
-    distance = row.metrics.relative_euclidean_distance
-    zero, other = ('left', 'right') if distance else ('right', 'left')
-    return f'the {zero} tensor is all zeros, the {other} one is not'
+    sides = [side for side, array in (('left', x), ('right', y)) if not array.any()]
+    if len(sides) == 1:
+        other = 'right' if sides == ['left'] else 'left'
+        return f'the {sides[0]} tensor is all zeros, the {other} one is not'
+    return 'all values of one tensor are too small for a direction'
 
 
 def _right_name(source):

@@ -19,22 +19,20 @@ from typing import NamedTuple, Optional, Tuple
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from precision_tool import layouts
+from precision_tool import data_types, layouts
 from precision_tool.reading import MAX_DIMENSIONS, message_classes, read_csv
 from pylib import UserError
 
-# Number in the header -> name, and the NumPy type of the stored bytes.
-TYPES = {
-    0: ('undefined', 'i1'), 1: ('float32', '<f4'), 2: ('float16', '<f2'), 3: ('int8', 'i1'),
-    4: ('uint8', 'u1'), 5: ('int16', '<i2'), 6: ('uint16', '<u2'), 7: ('int32', '<i4'),
-    8: ('int64', '<i8'), 9: ('uint32', '<u4'), 10: ('uint64', '<u8'), 11: ('bool', 'u1'),
-    12: ('float64', '<f8'), 13: ('string', 'u1'), 16: ('complex64', '<c8'),
-    17: ('complex128', '<c16'), 27: ('bfloat16', '<u2'),
-}
-FORMATS = {0: 'NCHW', 1: 'NHWC', 2: 'ND', 3: 'NC1HWC0', 4: 'FRACTAL_Z', 16: 'HWCN', 27: 'NDHWC',
-           29: 'FRACTAL_NZ', 30: 'NCDHW', 31: 'DHWCN', 32: 'NDC1HWC0', 33: 'FRACTAL_Z_3D',
-           40: 'RESERVED'}
-STORED = {name: np.dtype(stored) for name, stored in TYPES.values()}
+# The layouts by their numbers.
+_FORMATS = """
+    NCHW NHWC ND NC1HWC0 FRACTAL_Z NC1C0HWPAD NHWC1C0 FSR_NCHW FRACTAL_DECONV C1HWNC0
+    FRACTAL_DECONV_TRANSPOSE FRACTAL_DECONV_SP_STRIDE_TRANS NC1HWC0_C04 FRACTAL_Z_C04 CHWN
+    FRACTAL_DECONV_SP_STRIDE8_TRANS HWCN NC1KHKWHWC0 BN_WEIGHT FILTER_HWCK HASHTABLE_LOOKUP_LOOKUPS
+    HASHTABLE_LOOKUP_KEYS HASHTABLE_LOOKUP_VALUE HASHTABLE_LOOKUP_OUTPUT HASHTABLE_LOOKUP_HITS
+    C1HWNCoC0 MD NDHWC FRACTAL_ZZ FRACTAL_NZ NCDHW DHWCN NDC1HWC0 FRACTAL_Z_3D CN NC DHWNC
+    FRACTAL_Z_3D_TRANSPOSE FRACTAL_ZN_LSTM FRACTAL_Z_G RESERVED ALL NULL ND_RNN_BIAS FRACTAL_ZN_RNN
+    NYUV NYUV_A NCL FRACTAL_Z_WINO C1HWC0"""
+FORMATS = dict(enumerate(_FORMATS.split()))
 _STATS_TYPES = {'float': 'float32', 'bf16': 'bfloat16', 'double': 'float64'}
 
 # Texts are bytes here: of those that are not UTF-8, protobuf would complain on its own to standard
@@ -64,6 +62,10 @@ _ORDER = 'input', 'output', 'buffer', 'space'   # of the tensors behind a header
 LENGTH = struct.Struct('<Q')                    # of the header, in front of it
 _DELIMITED = 2                                  # the wire type of bytes and messages
 
+NO_DATA = 'the device had no data for it'   # ends a fault
+_NO_SHAPE = 'no shape'      # begins a note
+_NANO_MAGIC = 0x5a5a5a5a   # behind the length, in dumps of small chips
+
 MAX_HEADER = 4 << 20       # bytes without tensors; the largest operators take some 100 KB
 MAX_FIELDS = 1 << 16       # fields of the header and its tensors: each may become an object
 _MAX_ELEMENTS = 1 << 58    # x 16 bytes is what NumPy can address
@@ -76,9 +78,12 @@ class Tensor(NamedTuple):
     Attributes:
         path, offset: where the values are; size: their bytes.
         kind: 'input' or 'output'; index: among those of its kind.
-        data_type: such as 'float32'; format: layout such as 'NC1HWC0'; shape: as stored.
+        data_type: such as 'float32'; format: layout such as 'NC1HWC0'; groups: of a convolution
+            that these are the weights of; shape: as stored.
         original_format, original_shape: before the NPU's layout; None and () if unknown.
         original_op: (name, output index) of the TensorFlow tensor it is, or None.
+        note: what is unusual about it, such as padding, or ''.
+        fault: why it has no values, or ''.
     """
 
     path: str
@@ -88,54 +93,108 @@ class Tensor(NamedTuple):
     index: int
     data_type: str
     format: str
+    groups: int
     shape: Tuple[int, ...]
     original_format: Optional[str]
     original_shape: Tuple[int, ...]
     original_op: Optional[Tuple[str, int]]
+    note: str = ''
+    fault: str = ''
+
+    @property
+    def has_numbers(self):
+        """Whether its type is one of numbers, not of text, handles or unknown bytes."""
+        return bool(data_types.by_name(self.data_type).per_item)
+
+    @property
+    def count(self):
+        """Numbers that it should have, by its shape."""
+        return _product(self.shape)
+
+    @property
+    def present(self):
+        """Numbers that are there: fewer if the device wrote a part."""
+        data_type = data_types.by_name(self.data_type)
+        return min(self.count, self.size // data_type.stored.itemsize * data_type.per_item)
+
+    @property
+    def is_absent(self):
+        """Whether the device told that there is no data."""
+        return self.fault.endswith(NO_DATA)
+
+    @property
+    def is_shapeless(self):
+        """Whether the device told no shape, though there are several values."""
+        return self.note.startswith(_NO_SHAPE)
 
     def read(self):
         """Return the values as stored: an array of `shape`.
 
-        They are a read-only map of the file, except that bfloat16 becomes float32, and bool a
-        copy. Strings are their raw bytes, uint8 [size].
+        They are a read-only map of the file, except that types which NumPy lacks are copied, see
+        `data_types`; what has no numbers is bytes [size]. Of a tensor that is there in part, only
+        that part is returned, flat.
 
         Raises:
-            UserError: the file has changed, or the data type is not known.
+            UserError: it has no values, or the file has changed.
         """
-        stored = STORED.get(self.data_type)
-        if stored is None:
-            raise UserError(f'{self}: data type {self.data_type} is not known')
-        shape = (self.size,) if self.data_type == 'string' else self.shape
-        array = self._values(stored).reshape(shape)
-        if self.data_type == 'bfloat16':
-            # The upper half of a float32. Of a 0-dimensional array, NumPy makes a scalar.
-            return np.asarray(array.astype('<u4') << np.uint32(16)).view('<f4')
-        if self.data_type == 'bool':
-            return np.asarray(array != 0)
-        return array
+        if self.fault:
+            raise UserError(f'{self}: {self.fault}')
+        data_type = data_types.by_name(self.data_type)
+        if not data_type.per_item:
+            return self._items(data_type.stored, self.size // data_type.stored.itemsize)
+        present = self.present
+        values = self._items(data_type.stored, -(-present // data_type.per_item))
+        if data_type.decode:
+            values = data_type.decode(values)[:present]
+        return values.reshape(self.shape) if present == self.count else values
 
-    def _values(self, stored):
-        """The values as a map of the file, flat, of the NumPy type `stored`."""
-        if not self.size:
+    def read_bytes(self):
+        """Return its bytes, whatever their type and shape; raises as `read`."""
+        if self.fault:
+            raise UserError(f'{self}: {self.fault}')
+        return self._items(np.dtype('u1'), self.size).tobytes()
+
+    def _items(self, stored, count):
+        """That many items of the NumPy type `stored`, as a map of the file."""
+        if not count:
             return np.empty(0, stored)
         try:
-            return np.asarray(np.memmap(self.path, stored, 'r', self.offset,
-                                        (self.size // stored.itemsize,)))
+            return np.asarray(np.memmap(self.path, stored, 'r', self.offset, (count,)))
         except (OSError, ValueError) as error:
             raise UserError(f'{self}: not readable any more ({error})') from None
 
     def to_numpy(self):
         """Return the values in the layout and shape they had in TensorFlow.
 
+        Those of a part, and what has no numbers, are as `read` returns them.
+
         Raises:
             UserError: as `read`, or the layout is not known or cannot hold `original_shape`.
         """
         values = self.read()
-        if self.data_type == 'string':
+        if not self.has_numbers or self.present < self.count:
             return values
+        return self._to_plain(values)
+
+    def part(self):
+        """Return (values, places, total) of what is there of a tensor.
+
+        values: flat; places: of each of them in the flattened array that `to_numpy` of the whole
+        tensor would be; total: numbers in that.
+
+        Raises:
+            UserError: as `to_numpy`.
+        """
+        values = self.read().reshape(-1)
+        # Where each element of the plain array is stored.
+        stored = self._to_plain(np.arange(self.count).reshape(self.shape)).reshape(-1)
+        places = np.flatnonzero(stored < self.present)
+        return values[stored[places]], places, stored.size
+
+    def _to_plain(self, array):
         try:
-            return layouts.to_plain(values, self.format, self.original_format,
-                                    self.original_shape)
+            return layouts.to_plain(array, self.format, self.original_format, self.original_shape,
+                                    self.groups)
         except UserError as error:
             raise UserError(f'{self}: {error}') from None
 
@@ -154,38 +213,64 @@ class DumpFile(NamedTuple):
     def tensors(self):
         return self.inputs + self.outputs
 
+    @property
+    def notes(self):
+        """What is unusual about its tensors: a list of lines."""
+        return [f'{tensor.kind} {tensor.index}: {text}' for tensor in self.tensors
+                for text in (tensor.fault, tensor.note) if text]
+
 
 def open_dump(path):
     """Return the `DumpFile` at `path`; no tensor is read.
 
+    A tensor that is not there, or is described impossibly, has a `fault`; the others are read all
+    the same. Bytes behind the last tensor are passed over.
+
     Raises:
-        UserError: not a dump file, cut short, or it contradicts itself.
+        UserError: not a dump file, or its header is damaged.
     """
     with _message(path) as (data, start, end):
         header, holders = _parse(data, start, end)
         size = len(data)
-    offset = end
     tensors = {kind: [] for kind in _ORDER}
-    for kind in _ORDER:
-        for index, (message, first, last) in enumerate(holders[kind]):
-            if start:  # tensors follow the header
-                span = offset, offset + message.size
-                offset += message.size
-            elif message.size in (0, last - first):
-                span = first, last
-            else:
-                raise UserError(f'{path}: {kind} {index}: {last - first} bytes, its header tells '
-                                f'{message.size}; dump again')
-            if kind in ('input', 'output'):
-                tensor = _tensor(path, kind, index, message, *span)
-                fault = _fault(tensor)
-                if fault:
-                    raise UserError(f'{tensor}: {fault}')
-                tensors[kind].append(tensor)
-    if offset != size:
-        raise UserError(f'{path}: {size} bytes, its header tells {offset}; it is incomplete or '
-                        'damaged, copy it again')
+    described = [(kind, index, *holder) for kind in _ORDER
+                 for index, holder in enumerate(holders[kind])]
+    absent = _without_data([message for _, _, message, _, _ in described], size - end
+                           ) if start else set()
+    offset = end
+    for place, (kind, index, message, first, last) in enumerate(described):
+        fault = ''
+        if not start:  # the tensors are in the message
+            span = first, last - first
+        elif place in absent:
+            span, fault = (offset, 0), f'null address ({message.size} bytes told): {NO_DATA}'
+        else:  # they follow the header
+            span = offset, message.size
+            offset += message.size
+            if offset > size:
+                fault = (f'the header tells {message.size} bytes, the file ends after '
+                         f'{max(size - span[0], 0)}; it is incomplete, copy it again')
+                span = 0, 0
+        if kind in ('input', 'output'):
+            tensors[kind].append(_tensor(path, kind, index, message, *span, fault))
     return DumpFile(_text(header.op_name), tensors['input'], tensors['output'])
+
+
+def _without_data(messages, size):
+    """Places of the tensors that take no bytes behind the header, though it tells their sizes.
+
+    Args:
+        messages: of all tensors in their order; size: of what is behind the header.
+    """
+    told = sum(message.size for message in messages)
+    null = {place for place, message in enumerate(messages)
+            if message.size and not getattr(message, 'address', 1)}
+    rest = told - sum(messages[place].size for place in null)
+    # Older releases tell no addresses at all.
+    has_addresses = any(getattr(message, 'address', 0) for message in messages)
+    if told != size and (rest == size or has_addresses and rest < size):
+        return null
+    return set()
 
 
 def read_op_name(path):
@@ -219,6 +304,9 @@ def _message(path):
             if LENGTH.size + length <= len(data):
                 if not 0 < length <= MAX_HEADER:
                     raise ValueError('header length')
+                if data[LENGTH.size:LENGTH.size + 4] == struct.pack('<I', _NANO_MAGIC):
+                    raise UserError(f'{path}: a dump of an Ascend Nano (TLV, not protobuf), which '
+                                    'is not read here; convert it with msaccucmp.py')
                 yield data, LENGTH.size, LENGTH.size + length
             else:
                 yield data, 0, len(data)
@@ -322,27 +410,94 @@ def _text(value):
     return value.decode('utf-8', 'replace')
 
 
-def _tensor(path, kind, index, message, start, end):
-    """The `Tensor` of an OpInput or OpOutput, its values being bytes start to end of the file."""
+def _tensor(path, kind, index, message, start, size, fault):
+    """The `Tensor` of an OpInput or OpOutput, its values being `size` bytes from `start` on."""
     original_format = original_op = None
     if kind == 'output' and message.HasField('original_op'):
         original = message.original_op
         original_format = _format_name(original.format)
         if original.name:
             original_op = _text(original.name), original.output_index
-    shape = _dimensions(message.shape)
-    if start == end and not shape:
-        shape = (0,)  # an optional input that was not given
-    data_type, _ = TYPES.get(message.data_type, (f'type {message.data_type}', ''))
-    return Tensor(path=path, offset=start, size=end - start, kind=kind, index=index,
-                  data_type=data_type, format=_format_name(message.format), shape=shape,
-                  original_format=original_format,
-                  original_shape=_dimensions(message.original_shape), original_op=original_op)
+    data_type = data_types.by_number(message.data_type)
+    original_shape = _dimensions(message.original_shape)
+    shape, note = _dimensions(message.shape), ''
+    if not fault:
+        fault = _fault(shape, original_shape)
+    if not fault:
+        if data_type.per_item > 1:
+            shape = _shape_in_numbers(shape, original_shape, size, data_type.per_item)
+        shape, note = _actual_shape(shape, size, data_type)
+    return Tensor(path=path, offset=start, size=size, kind=kind, index=index,
+                  data_type=data_type.name, format=_format_name(message.format),
+                  groups=_groups(message), shape=shape, original_format=original_format,
+                  original_shape=() if min(original_shape, default=0) < 0 else original_shape,
+                  original_op=original_op, note=note, fault=fault)
 
 
 def _dimensions(shape):
-    """The dimensions in a Shape message; no more than it takes to see that they are too many."""
-    return tuple(shape.dim[:MAX_DIMENSIONS + 1])
+    """The dimensions in a Shape message, -1 for unknown ones.
+
+    No more than it takes to see that they are too many.
+    """
+    return tuple(size if size < 1 << 63 else size - (1 << 64)
+                 for size in shape.dim[:MAX_DIMENSIONS + 1])
+
+
+def _fault(shape, original_shape):
+    """Why a tensor cannot have these shapes, or ''."""
+    # Zeros do not count: NumPy refuses huge shapes even of empty arrays.
+    if len(shape) > MAX_DIMENSIONS or _product(max(size, 1) for size in shape) > _MAX_ELEMENTS:
+        return 'impossible shape; dump again'
+    if len(original_shape) > MAX_DIMENSIONS:
+        return 'impossible original shape; dump again'
+    return ''
+
+
+def _product(sizes):
+    product = 1
+    for size in sizes:
+        product *= size
+    return product
+
+
+def _shape_in_numbers(shape, original_shape, size, per_item):
+    """The shape of packed numbers, which devices give in bytes too, in numbers.
+
+    Args:
+        per_item: numbers in a byte; size: bytes.
+    """
+    count = _product(shape)
+    if not shape or count <= 0:
+        return shape
+    wanted = _product(original_shape) if original_shape else 0
+    if wanted == count or wanted != count * per_item and size == -(-count // per_item):
+        return shape
+    return original_shape if wanted == count * per_item else (*shape[:-1], shape[-1] * per_item)
+
+
+def _actual_shape(shape, size, data_type):
+    """The shape of a tensor of `size` bytes that is described with `shape`, and a note."""
+    if not data_type.per_item:
+        return (size // data_type.stored.itemsize,), ''
+    here = size // data_type.stored.itemsize * data_type.per_item
+    told = f'shape {list(shape)}'
+    if min(shape, default=0) < 0:
+        rest = _product(each for each in shape if each != -1)
+        if shape.count(-1) == 1 and rest > 0 and not here % rest:
+            shape = tuple(here // rest if each == -1 else each for each in shape)
+        else:
+            shape = (here,)
+        return shape, f'{told}, taken as {list(shape)}'
+    if not shape and here != data_type.per_item:
+        # An optional input that was not given, or a shape that the device did not know.
+        return (here,), f'{_NO_SHAPE}, {here} values' if here else ''
+    count = _product(shape)
+    if here < count:
+        return shape, f'{here} of the {count} values of {told} are there'
+    if here - count >= data_type.per_item:
+        needed = -(-count // max(data_type.per_item, 1)) * data_type.stored.itemsize
+        return shape, f'{size} bytes, {told} takes {needed}; the rest is padding'
+    return shape, ''
 
 
 def _format_name(number):
@@ -351,22 +506,9 @@ def _format_name(number):
     return FORMATS.get(number, f'format {number}')
 
 
-def _fault(tensor):
-    """How shape and size of a tensor contradict each other, or ''."""
-    count = 1
-    for dimension in tensor.shape:
-        # Zeros do not count: NumPy refuses huge shapes even of empty arrays.
-        count *= max(dimension, 1)
-        if count > _MAX_ELEMENTS or len(tensor.shape) > MAX_DIMENSIONS:
-            return 'impossible shape; dump again'
-    if len(tensor.original_shape) > MAX_DIMENSIONS:
-        return 'impossible original shape; dump again'
-    if tensor.data_type in STORED and tensor.data_type != 'string':
-        expected = count * STORED[tensor.data_type].itemsize if 0 not in tensor.shape else 0
-        if tensor.size != expected:
-            return (f'{tensor.size} bytes, its shape {list(tensor.shape)} of {tensor.data_type} '
-                    f'takes {expected}; dump again')
-    return ''
+def _groups(message):
+    """Groups of a convolution, from a field of their own or from the format's upper bytes."""
+    return max(message.sub_format or max(message.format, 0) >> 8 & 0xffff, 1)
 
 
 class Stats(NamedTuple):
@@ -393,14 +535,15 @@ def read_stats(path):
     Raises:
         UserError: not readable, or not such a file.
     """
-    rows = read_csv(path, _MAX_STATS)
     places = {field: place for field, (_, place) in _COLUMNS.items()}
-    if rows and rows[0][1][0].strip() == _COLUMNS['kind'][0]:
-        titles = [title.strip() for title in rows.pop(0)[1]]
-        places = {field: titles.index(title) if title in titles else None
-                  for field, (title, _) in _COLUMNS.items()}
     stats = []
-    for line, row in rows:
+    for line, row in read_csv(path, _MAX_STATS):
+        titles = [title.strip() for title in row]
+        if titles[0] == _COLUMNS['kind'][0]:
+            # The device begins with it whenever it appends.
+            places = {field: titles.index(title) if title in titles else None
+                      for field, (title, _) in _COLUMNS.items()}
+            continue
         try:
             stats.append(_stats(row, places))
         except (ValueError, IndexError):

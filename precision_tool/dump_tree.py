@@ -62,17 +62,19 @@ class NpuDump:
         dumps: list of `Operator`, all there are, in the order of execution.
         operators: the same without those of which there is a newer one in the same graph.
         records: list of `Operator` of the overflow records, in order of time.
+        faults: lines about what was passed over, such as a link out of the folder.
     """
 
     def __init__(self, folder):
         """Find the files below `folder`.
 
         Raises:
-            UserError: no such folder, no dump files, or a link out of the folder.
+            UserError: no such folder, or no dump files.
         """
         self.folder = _newest_run(folder)
-        found = sorted((operator for path, names in _files(self.folder)
-                        for operator in _operators(path, names)), key=_time)
+        self.faults = []
+        found = sorted((operator for path, names in _files(self.folder, self.faults)
+                        for operator in _operators(path, names, self.faults)), key=_time)
         if not found:
             raise UserError(f'{folder}: no NPU dump files; expected names such as '
                             'Conv2D.conv1.12.3.1619492699305998')
@@ -102,24 +104,32 @@ def _entries(folder):
         raise UserError(f'{folder}: {error.strerror}') from None
 
 
-def _files(folder):
+def _files(folder, faults):
     """Yield (folder, names of the regular files in it) of `folder` and all folders below.
 
-    Links within the folder are passed over, since what they lead to is found anyway.
+    Links within the folder are passed over, since what they lead to is found anyway. `faults`
+    gets a line for each link that leads out of it, and each folder below that is not readable.
 
     Raises:
-        UserError: not readable, or a link leads out of the folder.
+        UserError: `folder` is not readable.
     """
     root = os.path.realpath(folder)
     pending = [folder]
     while pending:
         current = pending.pop()
         names, folders = [], []
-        for entry in _entries(current):
+        try:
+            entries = _entries(current)
+        except UserError as error:
+            if current == folder:
+                raise
+            faults.append(str(error))
+            continue
+        for entry in entries:
             if entry.is_symlink():
                 target = os.path.realpath(entry.path)
                 if target != root and not target.startswith(os.path.join(root, '')):
-                    raise UserError(f'{entry.path}: a link out of {folder}; replace it by a copy')
+                    faults.append(f'{entry.path}: a link out of {folder}; replace it by a copy')
             elif entry.is_dir(follow_symlinks=False):
                 folders.append(entry.path)
             elif entry.is_file(follow_symlinks=False):
@@ -128,9 +138,10 @@ def _files(folder):
         pending.extend(reversed(folders))
 
 
-def _operators(folder, names):
+def _operators(folder, names, faults):
     """Yield the `Operator`s of the dump files among the files `names` in a folder."""
-    mapping = read_mapping(folder) if MAPPING in names else {}
+    mapping, unread = read_mapping(folder) if MAPPING in names else ({}, [])
+    faults += unread
     index = os.path.basename(os.path.abspath(folder))
     step = int(index) if _DUMP_INDEX.fullmatch(index) else None
     for name in names:
@@ -164,18 +175,19 @@ class GoldenDump:
 
     Attributes:
         folder; tensors: OrderedDict of (operator name as file names have it, output index) -> path
-        of the newest file, in order of time.
+        of the newest file, in order of time; faults: as of `NpuDump`.
     """
 
     def __init__(self, folder):
         """Find the files.
 
         Raises:
-            UserError: no such folder, no golden tensors, or a link out of the folder.
+            UserError: no such folder, or no golden tensors.
         """
         self.folder = folder
+        self.faults = []
         newest = {}
-        for path, names in _files(folder):
+        for path, names in _files(folder, self.faults):
             for name in names:
                 golden = parse_golden_name(name)
                 if golden:

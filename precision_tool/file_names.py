@@ -97,20 +97,25 @@ def decoded_name(dump_file, kind, index, token=None):
 
 
 def read_mapping(folder):
-    """Return {file name: original file name} of the files in `folder` with too long a name.
+    """Read which file name each file in `folder` with too long a name should have.
 
     Such files are named by a hash, and `mapping.csv` tells the name they should have. Without it
     there are none.
 
-    Raises:
-        UserError: mapping.csv is not readable or not pairs of file names.
+    Returns:
+        ({file name: original file name}, [line about a row that is not two file names]).
     """
     path = os.path.join(folder, MAPPING)
     if not os.path.lexists(path):
-        return {}
-    names = {}
-    for line, row in read_csv(path, MAPPING_BYTES):
+        return {}, []
+    names, faults = {}, []
+    try:
+        rows = read_csv(path, MAPPING_BYTES)
+    except UserError as error:
+        return {}, [str(error)]
+    for line, row in rows:
         if len(row) != 2 or any(os.path.basename(name) != name or not name for name in row):
-            raise UserError(f'{path}:{line}: expected two file names without folders')
-        names[row[0]] = row[1]
-    return names
+            faults.append(f'{path}:{line}: expected two file names without folders')
+        else:
+            names[row[0]] = row[1]
+    return names, faults

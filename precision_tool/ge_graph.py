@@ -25,7 +25,9 @@ DATA_TYPES = tuple(f'DT_{name}' for name in (
     'UNDEFINED', 'FLOAT', 'FLOAT16', 'INT8', 'UINT8', 'INT16', 'UINT16', 'INT32', 'INT64',
     'UINT32', 'UINT64', 'BOOL', 'DOUBLE', 'STRING', 'DUAL_SUB_INT8', 'DUAL_SUB_UINT8',
     'COMPLEX64', 'COMPLEX128', 'QINT8', 'QINT16', 'QINT32', 'QUINT8', 'QUINT16', 'RESOURCE',
-    'STRING_REF', 'DUAL', 'VARIANT', 'BF16', 'INT4', 'UINT1', 'INT2', 'UINT2'))
+    'STRING_REF', 'DUAL', 'VARIANT', 'BF16', 'INT4', 'UINT1', 'INT2', 'UINT2', 'COMPLEX32',
+    'HIFLOAT8', 'FLOAT8_E5M2', 'FLOAT8_E4M3FN', 'FLOAT8_E8M0', 'FLOAT6_E3M2', 'FLOAT6_E2M3',
+    'FLOAT4_E2M1', 'FLOAT4_E1M2'))
 
 # The fields of ge.proto that are read; the others are skipped. A map is, in text as on the wire, a
 # list of pairs.
@@ -240,7 +242,7 @@ def _plain(value, data_types):
 
 
 def _graph(raw):
-    name = _text(raw.get('name', ''))
+    name = _text(raw.get('name') or '')
     operators = []
     for number, each in enumerate(_objects(raw, 'op')):
         try:
@@ -261,7 +263,7 @@ def _op(raw, graph_name):
     input_descs = [_desc(each) for each in _objects(raw, 'input_desc')]
     if slots and len(input_descs) == len(data_edges):
         input_descs = [desc for desc, edge in zip(input_descs, data_edges) if edge]
-    return Op(name=name, type=_text(raw.get('type', '')), id=_integer(raw.get('id', 0)),
+    return Op(name=name, type=_text(raw.get('type') or ''), id=_integer(raw.get('id') or 0),
               graph_name=graph_name, inputs=[data_edges[slot] for slot in slots],
               input_slots=slots, input_descs=input_descs,
               output_descs=[_desc(each) for each in _objects(raw, 'output_desc')],
@@ -282,28 +284,33 @@ def _desc(raw):
     def attribute(key, kind, default):
         value = attributes.get(key)
         return value if isinstance(value, kind) else default
-    data_type = raw.get('dtype', 0)
+    data_type = raw.get('dtype') or 0
     if isinstance(data_type, int):
         data_type = DATA_TYPES[data_type] if 0 <= data_type < len(DATA_TYPES) else str(data_type)
     original = attribute('_datadump_origin_name', str, '')
     index = attribute('_datadump_origin_output_index', int, 0)
-    return Desc(data_type=_text(data_type), layout=_text(raw.get('layout', '')),
+    return Desc(data_type=_text(data_type), layout=_text(raw.get('layout') or ''),
                 shape=tuple(_integer(each)
-                            for each in _list(_object(raw.get('shape', {})), 'dim')),
+                            for each in _list(_object(raw.get('shape')), 'dim')),
                 origin_shape=attribute('origin_shape', tuple, ()),
                 original_op=(original, index) if original else None,
                 parent_index=attribute('_parent_node_index', int, None))
 
 
+# The compiler's own JSON has null for what is empty, and numbers as text; protobuf's has neither.
+
 def _attributes(raw):
-    return {_text(pair.get('key', '')): _value(_object(pair.get('value', {})))
+    return {_text(pair.get('key', '')): _value(pair.get('value', {}))
             for pair in _objects(raw, 'attr')}
 
 
 def _value(raw):
     """The value of an attribute; None if of a kind that nobody asks for (tensors, graphs)."""
+    if raw is None:
+        return ()
+    raw = _object(raw)
     for kind, convert in _SCALARS.items():
-        if kind in raw:
+        if raw.get(kind) is not None:
             return convert(raw[kind])
     if 'list' in raw:
         members = _object(raw['list'])
@@ -316,13 +323,17 @@ def _value(raw):
 
 
 def _object(value):
+    if value is None:
+        return {}
     if not isinstance(value, dict):
         raise TypeError(f'expected an object, found {type(value).__name__}')
     return value
 
 
 def _list(raw, key):
-    value = raw.get(key, [])
+    value = raw.get(key)
+    if value is None:
+        return []
     if not isinstance(value, list):
         raise TypeError(f'{key}: expected a list')
     return value
@@ -347,11 +358,23 @@ def _integer(value):
     return value
 
 
+_REAL = re.compile(r'-?(?:[0-9]{1,40}(?:\.[0-9]{0,40})?(?:[eE][-+]?[0-9]{1,4})?|inf(?:inity)?)|nan',
+                   re.IGNORECASE)
+
+
 def _real(value):
-    return value if isinstance(value, float) else float(_integer(value))
+    if isinstance(value, float) or isinstance(value, str) and _REAL.fullmatch(value):
+        return float(value)
+    return float(_integer(value))
 
 
-_SCALARS = OrderedDict(s=_text, i=_integer, f=_real, b=bool)
+def _truth(value):
+    if isinstance(value, str) and value.lower() in ('true', 'false', '1', '0'):
+        return value.lower() in ('true', '1')
+    return bool(value)
+
+
+_SCALARS = OrderedDict(s=_text, i=_integer, f=_real, b=_truth)
 
 
 # ge_proto_<number>[_graph_<id>]_Build.txt, and the .json made from it.

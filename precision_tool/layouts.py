@@ -9,11 +9,16 @@ matrices into blocks of 16 x C0. Shapes as stored, with N1 = ceil(N/16) and so o
     FRACTAL_Z_3D  (D C1 H W) N1 N0 C0  weights of 3-D convolutions                D H W C N
     FRACTAL_NZ    ... C1 R1 R0 C0      matrices of R rows, C columns              ... R C
 
+Weights of G groups, C channels and N / G filters each, lie E groups to a block, E being the least
+number that fills whole units: (G1 [D] C1 H W) N1 N0 C0 with G1 = ceil(G/E), and C1, N1 as for E*C
+and E*N/G; group g has the channels from (g mod E)*C on and the filters from (g mod E)*N/G on.
+
 Plain layouts (NCHW, NHWC, HWCN, NCDHW, NDHWC, DHWCN) are named by their axes; ND has no names.
 Arrays keep their type; padding is cut off.
 """
 
 import itertools
+import math
 
 import numpy as np
 
@@ -26,13 +31,14 @@ IMAGES = ('NC1HWC0', 'NDC1HWC0')
 WEIGHTS = ('FRACTAL_Z', 'FRACTAL_Z_3D')
 
 
-def to_plain(array, format, original_format, original_shape):
+def to_plain(array, format, original_format, original_shape, groups=1):
     """Return `array`, stored in layout `format`, in the shape and layout it had in TensorFlow.
 
     Args:
         original_format: layout of the result; None or 'ND' if unknown: then that of TensorFlow, or
             else the first one that fits `original_shape`.
         original_shape: shape of the result, or () or None if unknown: then nothing is cut off.
+        groups: of the convolution that the array holds the weights of.
 
     Raises:
         UserError: unknown layout, or one that cannot hold `original_shape`.
@@ -43,7 +49,8 @@ def to_plain(array, format, original_format, original_shape):
     if format == 'FRACTAL_NZ':
         return _from_blocks(array, shape)
     if format in IMAGES + WEIGHTS:
-        return _from_channels(array, format, original_format, shape)
+        return _from_channels(array, format, original_format, shape,
+                              groups if format in WEIGHTS else 1)
     if format != 'ND' and format not in PLAIN:
         raise UserError(f'layout {format} is not known; expected ND, FRACTAL_NZ, '
                         f'{", ".join(PLAIN + IMAGES + WEIGHTS)}')
@@ -56,7 +63,7 @@ def to_plain(array, format, original_format, original_shape):
     return _reshape(array, shape, format) if shape else array
 
 
-def _from_channels(array, format, original_format, shape):
+def _from_channels(array, format, original_format, shape, groups):
     """`to_plain` of the layouts that split channels."""
     native = TENSORFLOW[format]
     if array.ndim != (4 if format in WEIGHTS else len(native) + 1):
@@ -64,17 +71,19 @@ def _from_channels(array, format, original_format, shape):
     if not shape:
         if format in WEIGHTS:
             raise UserError(f'layout {format}: not to be undone without the original shape')
-        return _join_channels(array, format, None)
+        return _join_image_channels(array)
     candidates = [axes for axes in (original_format, native) + PLAIN
                   if axes in PLAIN and len(axes) == len(native)]
     for axes in candidates:
         for full in _widened(shape, len(axes)):
             sizes = dict(zip(axes, full))
-            if _holds(array.shape, format, sizes):
-                plain = _join_channels(array, format, sizes)
+            if _holds(array.shape, format, sizes, groups):
+                plain = (_join_weights(array, sizes, groups) if format in WEIGHTS
+                         else _join_image_channels(array)[..., :sizes['C']])
                 return permute(plain, native, axes).reshape(shape)
+    of_groups = f' in {groups} groups' if groups > 1 else ''
     raise UserError(f'layout {format}: stored as {_text(array.shape)}, which cannot hold '
-                    f'{_text(shape)}')
+                    f'{_text(shape)}{of_groups}')
 
 
 def _widened(shape, ndim):
@@ -87,30 +96,58 @@ def _widened(shape, ndim):
         yield tuple(full)
 
 
-def _holds(stored, format, sizes):
+def _holds(stored, format, sizes, groups):
     """Whether a tensor with `sizes` {axis letter: size} is stored in the shape `stored`."""
     c0 = stored[-1]
     if not c0:
         return False
-    c1 = -(-sizes['C'] // c0)
     if format in IMAGES:
         depth = (sizes['D'],) if 'D' in sizes else ()
+        c1 = -(-sizes['C'] // c0)
         return stored[:-1] == (sizes['N'],) + depth + (c1, sizes['H'], sizes['W'])
-    rows = sizes.get('D', 1) * c1 * sizes['H'] * sizes['W']
-    return stored[0] == rows and stored[2] and stored[1] == -(-sizes['N'] // stored[2])
+    if not stored[2] or sizes['N'] % groups or groups > 1 and not sizes['C'] * sizes['N']:
+        return False
+    blocks, c1, n1 = _weight_blocks(sizes, groups, stored[2], c0)[1:]
+    return stored[:2] == (blocks * sizes.get('D', 1) * c1 * sizes['H'] * sizes['W'], n1)
 
 
-def _join_channels(array, format, sizes):
-    """Return a stored array in TensorFlow's layout, cropped to `sizes` unless that is None."""
-    if format in IMAGES:
-        array = _join(np.moveaxis(array, -4, -2), -2)  # N [D] C1 H W C0 -> N [D] H W C1 C0
-        return array[..., :sizes['C']] if sizes else array
-    c1 = -(-sizes['C'] // array.shape[-1])
-    outer = ([sizes['D']] if 'D' in sizes else []) + [c1, sizes['H'], sizes['W']]
-    array = array.reshape(tuple(outer) + array.shape[1:])
-    # [D] C1 H W N1 N0 C0 -> [D] H W C1 C0 N1 N0
+def _weight_blocks(sizes, groups, n0, c0):
+    """(groups to a block, blocks, C1, N1) of weights in groups; units have n0 x c0 numbers."""
+    channels, filters = sizes['C'], sizes['N'] // groups
+    together = 1
+    if groups > 1:
+        together = min(_multiple(_multiple(channels, c0) // channels,
+                                 _multiple(filters, n0) // filters), groups)
+    return (together, -(-groups // together), -(-together * channels // c0),
+            -(-together * filters // n0))
+
+
+def _multiple(a, b):
+    """The least common multiple of two natural numbers."""
+    return a * b // math.gcd(a, b)
+
+
+def _join_image_channels(array):
+    """Return a stored image with its channels last, padding included."""
+    return _join(np.moveaxis(array, -4, -2), -2)  # N [D] C1 H W C0 -> N [D] H W C1 C0
+
+
+def _join_weights(array, sizes, groups):
+    """Return stored weights as [D] H W C N of `sizes`."""
+    channels, filters = sizes['C'], sizes['N'] // groups
+    n0, c0 = array.shape[-2:]
+    together, blocks, c1, _ = _weight_blocks(sizes, groups, n0, c0)
+    depth = [sizes['D']] if 'D' in sizes else []
+    array = array.reshape((blocks, *depth, c1, sizes['H'], sizes['W']) + array.shape[1:])
+    # G1 [D] C1 H W N1 N0 C0 -> G1 [D] H W C1 C0 N1 N0
     array = np.moveaxis(np.moveaxis(array, -6, -4), -1, -3)
-    return _join(_join(array, -2), -3)[..., :sizes['C'], :sizes['N']]
+    array = _join(_join(array, -2), -3)
+    parts = []
+    for group in range(groups):
+        first = group % together
+        parts.append(array[group // together][..., first * channels:(first + 1) * channels,
+                                              first * filters:(first + 1) * filters])
+    return parts[0] if groups == 1 else np.concatenate(parts, axis=-1)
 
 
 def _from_blocks(array, shape):

@@ -13,6 +13,7 @@ import numpy as np
 from pylib import UserError
 
 EPSILON = np.finfo(np.float64).eps  # what is not larger counts as zero
+ZERO = EPSILON ** 2  # the length of a tensor that has no direction; of one alone, EPSILON still has
 FLOOR = float(np.finfo(np.float32).eps)  # least probability of the divergence, before its sum
 # Elements: the temporaries fit into a core's cache, and BLAS leaves the other cores alone.
 CHUNK = 1 << 13
@@ -216,11 +217,9 @@ class _Spread:
             b -= sums.means[1]
             totals += a @ a, b @ b, p.sum(), q.sum(), p @ np.log(p / q)
         square_x, square_y, sum_p, sum_q, weighted = totals.tolist()
-        self.divergence = math.nan
-        if (0, 0) not in sums.ranges:
-            # Sum of p/P * ln((p/P) / (q/Q)), where P and Q are known only now.
-            divergence = float(weighted / sum_p + np.log(sum_q / sum_p))
-            self.divergence = 0. if abs(divergence) < EPSILON else divergence
+        # Sum of p/P * ln((p/P) / (q/Q)), where P and Q are known only now.
+        divergence = float(weighted / sum_p + np.log(sum_q / sum_p))
+        self.divergence = 0. if abs(divergence) < EPSILON else divergence
         self.text = ','.join(
             f'({_three_decimals(mean)};{_three_decimals(math.sqrt(square / x.size))})'
             for mean, square in zip(sums.means, (square_x, square_y)))
@@ -244,11 +243,11 @@ def _cosine(sums, is_scalar):
 
 
 def _cosine_of(xy, xx, yy):
-    """Cosine similarity from the three inner products: 1 if both are zero, NaN if one is."""
+    """Cosine similarity from the three inner products: 1 if both are short, NaN if one is zero."""
     norm_x, norm_y = math.sqrt(xx), math.sqrt(yy)
     if norm_x <= EPSILON and norm_y <= EPSILON:
         return 1.
-    if norm_x <= EPSILON or norm_y <= EPSILON or not math.isfinite(xy):
+    if min(norm_x, norm_y) <= ZERO or not math.isfinite(xy):
         return math.nan
     return float(min(xy / (norm_x * norm_y), 1.))
 

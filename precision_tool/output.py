@@ -9,21 +9,36 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+_SKIPPED = 20    # lines that are printed of what was left out
+
 
 class Output:
     """The parts of an answer, in order.
 
     Attributes:
         found: whether a check found something wrong, which is the exit status too.
+        faults: lines about what is damaged and was left out; they come last, with
+        skipped: lines about what was left out because there is nothing in it to compare.
     """
 
     def __init__(self):
         self.found = False
         self._parts = []    # (title, columns, rows) or a line
+        self.faults = []
+        self.skipped = []
 
     def line(self, text=''):
         """Add a line of text."""
         self._parts.append(str(text))
+
+    def fault(self, text):
+        """Add a line about something damaged that was left out, once."""
+        if str(text) not in self.faults:
+            self.faults.append(str(text))
+
+    def skip(self, text):
+        """Add a line about something that has nothing to compare."""
+        self.skipped.append(str(text))
 
     def table(self, title, columns, rows):
         """Add a table; cells are numbers or text. An empty one is left out."""
@@ -41,12 +56,20 @@ class Output:
                           width=None if sys.stdout.isatty() else 160)
         for part in self._parts:
             console.print(Text(part) if isinstance(part, str) else _drawn(*part))
+        skipped = self.faults + self.skipped
+        if skipped:
+            console.print(Text(f'not read or not compared: {len(skipped)}'))
+            for line in skipped[:_SKIPPED]:
+                console.print(Text(f'  {line}'))
+            if len(skipped) > _SKIPPED:
+                console.print(Text(f'  and {len(skipped) - _SKIPPED} more (all with --json)'))
 
     def _data(self):
         tables = [{'title': title, 'rows': [dict(zip(columns, map(_plain, row))) for row in rows]}
                   for title, columns, rows in (p for p in self._parts if not isinstance(p, str))]
         return {'found': self.found, 'tables': tables,
-                'lines': [part for part in self._parts if isinstance(part, str) and part]}
+                'lines': [part for part in self._parts if isinstance(part, str) and part],
+                'faults': self.faults, 'skipped': self.skipped}
 
 
 def _plain(cell):

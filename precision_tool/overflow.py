@@ -14,7 +14,7 @@ from typing import NamedTuple, Optional, Tuple, Union
 
 from precision_tool.dump_file import open_dump
 from precision_tool.dump_tree import NpuDump, Operator, has_files
-from precision_tool.reading import parse_one_json, read_bytes
+from precision_tool.reading import add_fault, parse_one_json, read_bytes
 from pylib import UserError
 
 LIMIT = 1 << 20  # a record takes 2 kB, its JSON not much more
@@ -48,12 +48,19 @@ class Record(NamedTuple):
     status: Union[int, Tuple[int, ...]]    # four of them in version 1 of AIC and AIV
 
     @property
+    def status_text(self):
+        """The status in hexadecimal; several numbers of version 1."""
+        states = self.status if isinstance(self.status, tuple) else (self.status,)
+        return ' '.join(map(hex, states))
+
+    @property
     def words(self):
         """What the status means, a list of texts."""
         explain = _EXPLAIN.get(self.block) if isinstance(self.status, int) else None
         return explain(self.status) if explain else [UNDOCUMENTED]
 
 
+_NEEDED = 'stream_id', 'task_id', 'status'
 _OLD_FIELDS = 'model_id', 'stream_id', 'task_id', 'task_type', 'pc_start', 'para_base'
 _OLD_SIZE = 2048
 # Block -> offsets of its fields and of its status, and the names of what is there.
@@ -119,14 +126,13 @@ def read_record(path):
     outputs = open_dump(path).outputs
     if not outputs:
         raise UserError(f'{path}: a dump file without outputs; give an Opdebug file')
-    return [record for output in outputs
-            for record in _of_bytes(output.read().tobytes(), path)]
+    return [record for output in outputs for record in _of_bytes(output.read_bytes(), path)]
 
 
 def _of_bytes(data, source):
     if len(data) >= _HEADER.size and _HEADER.unpack_from(data)[0] == _MAGIC:
         return _of_new(data, source)
-    if len(data) != _OLD_SIZE:
+    if len(data) < _OLD_SIZE:
         raise UserError(f'{source}: {len(data)} bytes, which is no overflow record (expected '
                         f'{_OLD_SIZE}, or {_MAGIC:#x} in front); copy the file again')
     records = []
@@ -134,7 +140,7 @@ def _of_bytes(data, source):
         values = OrderedDict(zip(_OLD_FIELDS, struct.unpack_from('<6Q', data, start)))
         values.update(zip(names, struct.unpack_from(f'<{len(names)}Q', data, status_start)))
         records.append(_record(block, values))
-    return [record for record in records if record.status]
+    return _reporting(records)
 
 
 def _of_new(data, source):
@@ -154,7 +160,13 @@ def _of_new(data, source):
     numbers = layout.unpack_from(data, _HEADER.size)
     values = OrderedDict(zip(names, numbers))
     values['status'] = numbers[-1] if states == 1 else numbers[-states:]
-    return [_record(block, values)] if valid == 1 else []
+    return _reporting([_record(block, values)]) if valid == 1 else []
+
+
+def _reporting(records):
+    """Those that report an overflow: their status, or a number of it, is not 0."""
+    return [record for record in records
+            if (any(record.status) if isinstance(record.status, tuple) else record.status)]
 
 
 def _of_json(value, source):
@@ -163,12 +175,12 @@ def _of_json(value, source):
         if 'magic' not in value:
             if not set(value) & set(_OLD_BLOCKS):
                 raise ValueError(f'expected {", ".join(_OLD_BLOCKS)} or magic')
-            records = [_record(block, _numbers(value[block], _OLD_FIELDS + names))
-                       for block, (_, _, names) in _OLD_BLOCKS.items() if block in value]
-            return [record for record in records if record.status]
+            return _reporting([_record(block, _numbers(value[block], _OLD_FIELDS + names))
+                               for block, (_, _, names) in _OLD_BLOCKS.items() if block in value])
         block = value['acc_list']['acc_type']
         values = _numbers(value['acc_list']['data'], _NEW_BLOCKS[block] + ('status',))
-        return [_record(block, values)] if value['acc_list']['valid'] == 1 else []
+        valid = _number(value['acc_list']['valid'], 'valid')
+        return _reporting([_record(block, values)]) if valid == 1 else []
     except KeyError as error:
         raise UserError(f'{source}: no overflow record (without {str(error)[:60]})') from None
     except (TypeError, ValueError) as error:
@@ -176,16 +188,24 @@ def _of_json(value, source):
 
 
 def _numbers(raw, names):
-    """OrderedDict of the members `names` of an object, which are numbers or hexadecimal text."""
-    return OrderedDict((name, _number(raw[name], name)) for name in names)
+    """OrderedDict of the members `names` of an object, which are numbers or hexadecimal text.
+
+    Those that say more than where and what may be missing.
+    """
+    if not isinstance(raw, dict):
+        raise TypeError('expected an object for each unit')
+    # CANN's document calls the block so, in a record of older chips.
+    raw = dict({'block_idx': raw['block_id']} if 'block_id' in raw else {}, **raw)
+    return OrderedDict((name, _number(raw[name], name)) for name in names
+                       if name in raw or name in _NEEDED)
 
 
 def _number(value, name):
     if isinstance(value, list) and name == 'status' and len(value) == 4:
         return tuple(_number(each, '') for each in value)
     number = value
-    if isinstance(value, str) and re.fullmatch('0x[0-9a-f]{1,16}|-?[0-9]{1,20}', value):
-        number = int(value, 16 if value.startswith('0x') else 10)
+    if isinstance(value, str) and re.fullmatch('0[xX][0-9a-fA-F]{1,16}|-?[0-9]{1,20}', value):
+        number = int(value, 16 if value[1:2] in ('x', 'X') else 10)
     if isinstance(number, bool) or not isinstance(number, int) or not -1 <= number < 1 << 64:
         raise ValueError(f'{name}: expected a number of 64 bits')
     return number & (1 << 64) - 1 if name == 'status' else number
@@ -195,7 +215,7 @@ def _record(block, values):
     """The `Record` of a block's numbers."""
     # Minus one, as an unsigned number of 32 or 64 bits.
     ids = {name: UNKNOWN if values[name] in ((1 << 32) - 1, (1 << 64) - 1) else values[name]
-           for name in ('model_id', 'stream_id', 'task_id')}
+           for name in ('model_id', 'stream_id', 'task_id') if name in values}
     details = OrderedDict((name, number) for name, number in dict(values, **ids).items()
                           if name not in ('stream_id', 'task_id', 'status'))
     return Record(block=block, stream_id=ids['stream_id'], task_id=ids['task_id'],
@@ -218,29 +238,41 @@ class Overflow(NamedTuple):
         return self.operator.name if self.operator else ''
 
 
-def find_overflows(folder, limit=None):
+def find_overflows(folder, limit=None, faults=None):
     """Return the `Overflow`s of a run, sorted by time.
 
     Args:
         folder: as of `dump_tree.NpuDump`; the newest run in it counts. An empty or missing one
             has none.
         limit: the most to return; later files are not even read. None: all.
+        faults: list that gets a line for each file that is not readable, the others being read;
+            None: the first one raises.
 
     Raises:
         UserError: no dump files, or a broken Opdebug file.
     """
     if not has_files(folder):
         return []
-    return list(itertools.islice(_overflows(NpuDump(folder)), limit))
+    dump = NpuDump(folder)
+    for fault in dump.faults if faults is not None else ():
+        add_fault(faults, fault)
+    return list(itertools.islice(_overflows(dump, faults), limit))
 
 
-def _overflows(dump):
+def _overflows(dump, faults):
     tasks = {}
     for operator in dump.dumps:
         key = os.path.dirname(operator.path), operator.task_id
         tasks.setdefault(key, []).append(operator)
     for debug in dump.records:
-        for record in read_record(debug.path):
+        try:
+            records = read_record(debug.path)
+        except UserError as error:
+            if faults is None:
+                raise
+            add_fault(faults, error)
+            continue
+        for record in records:
             task = debug.task_id if record.task_id == UNKNOWN else record.task_id
             stream = debug.stream_id if record.stream_id == UNKNOWN else record.stream_id
             # Not every release writes a stream into the names of files.

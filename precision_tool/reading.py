@@ -17,6 +17,12 @@ MAX_DIMENSIONS = 32      # of NumPy 1
 _MAX_NPY_HEADER = 10000  # bytes, as NumPy: what Python can evaluate safely
 
 
+def add_fault(faults, error):
+    """Add what an exception (or a line) says to the list `faults`, once."""
+    if str(error) not in faults:
+        faults.append(str(error))
+
+
 def read_bytes(path, limit):
     """Return the bytes of a file of at most `limit` bytes.
 

@@ -7,12 +7,14 @@ import re
 from typing import NamedTuple
 
 from precision_tool import reading
+from precision_tool.dump_file import NO_DATA
 from precision_tool.metrics import TEXT_METRIC, TITLES, Metrics
 from pylib import UserError, write_text
 
 RESULT = 'result_{}.csv'    # the file of a comparison, with its time
 THRESHOLD = .98             # default cosine similarity below which a tensor is wrong
 ABSENT = '*'
+UNMATCHED = 'unmatched'     # the reason of a row for which the other side has nothing
 
 
 class Row(NamedTuple):
@@ -27,11 +29,23 @@ class Row(NamedTuple):
     tensor_index: str = ''        # '<npu_dump>:input|output:<index>'
     shape: str = ''               # '[1,2,3]'
     metrics: Metrics = Metrics()
-    reason: str = ''              # why there are no metrics, if there are none
+    reason: str = ''              # why there are no metrics, or what they are of if of a part
 
     @property
     def cosine(self):
         return self.metrics.cosine_similarity
+
+    @property
+    def is_compared(self):
+        """Whether there was something to compare on both sides."""
+        return self.metrics.standard_deviation != 'NaN' or any(
+            not math.isnan(number) for number in self.metrics if isinstance(number, float))
+
+    @property
+    def is_unmatched(self):
+        """Whether it is an output that only one side has."""
+        return (ABSENT in (self.npu_dump, self.ground_truth) and self.reason in ('', UNMATCHED)
+                and not self.is_compared)
 
     def value(self, field):
         """Its value in a field of its own or of its metrics."""
@@ -41,12 +55,44 @@ class Row(NamedTuple):
 class Result(NamedTuple):
     """Rows in the order of execution, and the outputs that only one side has.
 
-    The latter are texts like `Row.tensor_index`.
+    The latter are texts like `Row.tensor_index`; `faults` are lines about what was not read.
     """
 
     rows: list
     unmatched_left: list
     unmatched_right: list
+    faults: tuple = ()
+
+    @property
+    def all_rows(self):
+        """The rows and, after them, one with '*' for each unmatched output."""
+        return self.rows + _unmatched_rows(self)
+
+
+class Counts(NamedTuple):
+    """Of the rows of a comparison: pairs compared, those that could not be, lone outputs."""
+
+    compared: int
+    failed: int
+    unmatched: int
+
+
+def count(rows):
+    """The `Counts` of rows."""
+    compared = sum(row.is_compared for row in rows)
+    unmatched = sum(row.is_unmatched for row in rows)
+    return Counts(compared, len(rows) - compared - unmatched, unmatched)
+
+
+# What the reason of a pair ends with if there is nothing wrong with it but nothing to compare.
+NO_NUMBERS = 'holds no numbers to compare'
+STATISTICS = 'has statistics only; dump tensors to compare'
+EMPTY = 'both tensors are empty'
+
+
+def is_harmless(row):
+    """Whether a row that is not compared never could be."""
+    return row.reason.endswith((NO_NUMBERS, NO_DATA, STATISTICS, EMPTY))
 
 
 # Title of a column and the field of Row or Metrics in it.
@@ -87,11 +133,11 @@ def printable(text):
 
 
 def write_csv(path, result):
-    """Write the rows and, after them, a row with '*' for each unmatched output."""
+    """Write all rows of a `Result`."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator='\n')
     writer.writerow(title for title, _ in _COLUMNS)
-    for row in result.rows + _unmatched_rows(result):
+    for row in result.all_rows:
         writer.writerow(_cell(row.value(field)) for _, field in _COLUMNS)
     write_text(path, text.getvalue())
 
@@ -103,7 +149,7 @@ def _unmatched_rows(result):
         for name in names:
             operator = name.rsplit(':', 2 if parse_tensor_index(name) else 1)[0]
             rows.append(Row(index=len(result.rows) + len(rows), tensor_index=name,
-                            reason='unmatched', **{field: operator, other: ABSENT}))
+                            reason=UNMATCHED, **{field: operator, other: ABSENT}))
     return rows
 
 

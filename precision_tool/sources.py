@@ -1,7 +1,10 @@
 """Finding operators and tensors in a workspace: in its graphs, dumps and golden tensors."""
 
 import contextlib
+import functools
 import os
+import re
+from typing import Callable, NamedTuple
 
 import numpy as np
 
@@ -9,36 +12,44 @@ from precision_tool import ge_graph
 from precision_tool.dump_file import open_dump, read_stats
 from precision_tool.dump_tree import GoldenDump, NpuDump, has_files
 from precision_tool.file_names import TF_GRAPH, plain
-from precision_tool.reading import load_npy
+from precision_tool.reading import add_fault, load_npy
 from pylib import UserError
 
 
-def graphs(workspace, debug_id=0):
+def graphs(workspace, faults, debug_id=0):
     """The compiled graphs of an NPU run, sub-graphs too; [] if it left none.
 
-    Raises:
-        UserError: a file that is no graph.
+    Args:
+        faults: list that gets a line for each file that is no graph.
     """
     folder = workspace.npu_graph(debug_id)
     if not os.path.isdir(folder):
         return []
-    return [graph for path in ge_graph.find_graph_files(folder)
-            for graph in ge_graph.read_graphs(path)]
+    found = []
+    for path in ge_graph.find_graph_files(folder):
+        try:
+            found += ge_graph.read_graphs(path)
+        except UserError as error:
+            add_fault(faults, error)
+    return found
 
 
-def edges(workspace):
+def edges(workspace, faults):
     """What feeds what, as `compare` takes it: the compiled graphs, or else TensorFlow's graph."""
-    compiled = graphs(workspace)
+    compiled = graphs(workspace, faults)
     if compiled or not os.path.exists(os.path.join(workspace.tf_dump, TF_GRAPH)):
         return compiled
     # Laptops may lack TensorFlow; the comparison does without.
     with contextlib.suppress(ImportError):
         from precision_tool.tf_dump import graph_edges  # noqa: PLC0415  (it takes seconds)
-        return graph_edges(workspace.tf_dump)
+        try:
+            return graph_edges(workspace.tf_dump)
+        except UserError as error:
+            add_fault(faults, error)
     return []
 
 
-def operators(workspace):
+def operators(workspace, faults):
     """Yield (debug id, graph, operator) of all runs.
 
     Raises:
@@ -46,19 +57,29 @@ def operators(workspace):
     """
     found = False
     for debug_id in workspace.debug_ids():
-        for graph in graphs(workspace, debug_id):
+        for graph in graphs(workspace, faults, debug_id):
             found = True
             for op in graph.operators.values():
                 yield debug_id, graph, op
     if not found:
-        raise UserError(f'{workspace.npu_graph()}: no graph (ge_proto_*_Build.txt); run with '
-                        'tf_config\'s action dump, or copy the files there')
+        raise UserError(f'{workspace.npu_graph()}: no graph (ge_proto_*_Build.txt)'
+                        + (' that is readable' if faults else '')
+                        + '; run with tf_config\'s action dump, or copy the files there')
 
 
-def dumped_operators(workspace, debug_id):
+def dumped_operators(workspace, faults, debug_id):
     """What an NPU run dumped, a list of `dump_tree.Operator`; [] if nothing."""
     folder = workspace.npu_dump(debug_id)
-    return NpuDump(folder).operators if has_files(folder) else []
+    if not has_files(folder):
+        return []
+    try:
+        dump = NpuDump(folder)
+    except UserError as error:
+        add_fault(faults, error)
+        return []
+    for fault in dump.faults:
+        add_fault(faults, fault)
+    return dump.operators
 
 
 def golden_tensors(workspace):
@@ -66,20 +87,48 @@ def golden_tensors(workspace):
     return GoldenDump(workspace.tf_dump).tensors if has_files(workspace.tf_dump) else {}
 
 
+class NamedArray(NamedTuple):
+    """A tensor of a file: what it is called, and a function that reads it (it may raise)."""
+
+    title: str
+    read: Callable
+    note: str = ''    # what is unusual about it
+
+
 def named_arrays(path):
-    """Yield (title, array) of the tensors in a .npy or NPU dump file, in plain layout.
+    """Return the `NamedArray`s of a .npy or NPU dump file, in plain layout.
 
     Raises:
         UserError: neither of the two, or damaged.
     """
     if path.endswith('.npy'):
-        yield os.path.basename(path), load_npy(path)
-        return
+        return [NamedArray(os.path.basename(path), functools.partial(load_npy, path))]
     if path.endswith('.csv'):
         raise UserError(f'{path}: statistics, no tensors; see the command ni')
-    dump = open_dump(path)
-    for tensor in dump.tensors:
-        yield str(tensor), tensor.to_numpy()
+    tensors = open_dump(path).tensors
+    if not tensors:
+        raise UserError(f'{path}: a dump without tensors')
+    return [NamedArray(str(tensor), tensor.to_numpy, tensor.note) for tensor in tensors]
+
+
+def named_array(workspace, name):
+    """The `NamedArray` that a file's name stands for, and how many the file has.
+
+    Of a dump file it is the first output, or the first input if there is none; that with
+    `:input:1` or the like behind the name is the one it tells.
+
+    Raises:
+        UserError: as `find_file` and `named_arrays`, or no such tensor.
+    """
+    match = None if os.path.isfile(name) else re.fullmatch('(.+):(input|output):([0-9]{1,9})', name)
+    path = find_file(workspace, match[1] if match else name)
+    arrays = named_arrays(path)
+    wanted = f'{match[2]} {match[3]}' if match else 'output 0'
+    found = next((each for each in arrays if each.title.endswith(f': {wanted}')), None)
+    if match and not found:
+        raise UserError(f'{path}: no {wanted}; has '
+                        f'{", ".join(each.title[len(path) + 2:] for each in arrays)}')
+    return found or arrays[0], len(arrays)
 
 
 def find_file(workspace, name):
@@ -102,7 +151,7 @@ def find_file(workspace, name):
     return found[0]
 
 
-def dump_files_of(workspace, name):
+def dump_files_of(workspace, name, faults):
     """Paths of the dump files that a file, folder or operator name stands for.
 
     Raises:
@@ -111,9 +160,12 @@ def dump_files_of(workspace, name):
     if os.path.isfile(name):
         return [name]
     if os.path.isdir(name):
-        return [op.path for op in NpuDump(name).operators if not op.is_stats]
+        dump = NpuDump(name)
+        for fault in dump.faults:
+            add_fault(faults, fault)
+        return [op.path for op in dump.operators if not op.is_stats]
     found = [op.path for debug_id in workspace.debug_ids()
-             for op in dumped_operators(workspace, debug_id)
+             for op in dumped_operators(workspace, faults, debug_id)
              if not op.is_stats and plain(name) == op.plain_name]
     if not found:
         raise UserError(f'{name}: no such file, folder, or operator with a dump in '
@@ -129,24 +181,39 @@ def statistics(array):
         return float(array.max()), float(array.min()), float(array.mean(dtype=np.float64))
 
 
-def dump_statistics(path):
-    """Yield ('input:0', type, shape, maximum, minimum, mean) of the tensors in a dump file."""
-    if path.endswith('.csv'):
-        for each in read_stats(path):
-            yield (f'{each.kind}:{each.index}', each.data_type, _shape(each.shape), each.max,
-                   each.min, each.mean)
+def dump_statistics(path, faults):
+    """Yield ('input:0', type, shape, maximum, minimum, mean) of the tensors in a dump file.
+
+    `faults` gets a line for the file, or each of its tensors, that is not readable.
+    """
+    try:
+        if path.endswith('.csv'):
+            for each in read_stats(path):
+                yield (f'{each.kind}:{each.index}', each.data_type, _shape(each.shape), each.max,
+                       each.min, each.mean)
+            return
+        tensors = open_dump(path).tensors
+    except UserError as error:
+        add_fault(faults, error)
         return
-    dump = open_dump(path)
-    for tensor in dump.tensors:
-        yield (f'{tensor.kind}:{tensor.index}', tensor.data_type, _shape(tensor.shape),
-               *statistics(tensor.read()))
+    for tensor in tensors:
+        try:
+            numbers = statistics(tensor.read())
+        except UserError as error:
+            add_fault(faults, error)
+            numbers = (float('nan'),) * 3
+        yield (f'{tensor.kind}:{tensor.index}', tensor.data_type, _shape(tensor.shape), *numbers)
 
 
-def golden_statistics(tensors, name):
+def golden_statistics(tensors, name, faults):
     """Yield the same of an operator's golden tensors."""
     for (operator, index), path in tensors.items():
         if operator == plain(name):
-            array = load_npy(path)
+            try:
+                array = load_npy(path)
+            except UserError as error:
+                add_fault(faults, error)
+                continue
             yield (f'output:{index}', array.dtype.name, _shape(array.shape), *statistics(array))
 
 

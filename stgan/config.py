@@ -83,6 +83,9 @@ gpu_option = partial(option, 'all', 'GPUs to use, as in CUDA_VISIBLE_DEVICES',
 device_option = partial(option, 'auto', 'where to run; auto: on an NPU, else on a GPU, if there is '
                         'one', choices=DEVICES)
 threads_option = partial(option, -1, 'CPU threads; -1: one per core', minimum=-1)
+npu_settings_option = partial(option, (), 'settings of NpuOptimizer\'s parameter_map, and '
+                              'adapter_version=r1.15 or the like: whose rules hold, for a plan '
+                              'without CANN', metavar='KEY=VALUE')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,8 +178,7 @@ class RunConfig:
     loss_scale: float = option(2. ** 15, 'first loss scale of mixed precision', minimum=1)
     fixed_loss_scale: bool = option(False, 'keep the first loss scale instead of adapting it')
 
-    npu_option: Tuple[str, ...] = option((), 'settings of NpuOptimizer\'s parameter_map',
-                                         section='Ascend NPUs', metavar='KEY=VALUE')
+    npu_option: Tuple[str, ...] = npu_settings_option(section='Ascend NPUs')
     over_dump: bool = option(False, 'dump operators that overflow')
     over_dump_path: str = option('overflow_dump', 'folder of --over_dump', metavar='DIR')
     data_dump: bool = option(False, 'dump all tensors of some steps')
@@ -204,8 +206,7 @@ class RunConfig:
         for name in ('over_dump', 'data_dump', 'profiling'):
             if getattr(self, name) and self.device != 'npu':
                 raise UserError(f'--{name}: needs --device npu')
-        if self.npu_option and self.device != 'npu':
-            raise UserError('--npu_option: needs --device npu')
+        _check_npu_settings(self)
         if self.enc_layers != self.dec_layers:
             raise UserError(f'--dec_layers {self.dec_layers}: the decoder needs as many layers as '
                             f'the encoder (--enc_layers {self.enc_layers})')
@@ -260,6 +261,7 @@ class TestConfig:
     threads: int = threads_option()
     precision: str = option('high', 'high: float32; mixed: 16 bits where that is safe',
                             choices=PRECISIONS)
+    npu_option: Tuple[str, ...] = npu_settings_option()
     edit_batch: int = option(5, 'results per session run; fewer take less memory', minimum=1)
 
     @property
@@ -271,6 +273,7 @@ class TestConfig:
         """Return self if every value is legal on its own and with the others, else raise."""
         check_values(self)
         experiment_folder(self.experiment_name)
+        _check_npu_settings(self)
         if self.test_slide != bool(self.test_att):
             raise UserError('--test_slide and --test_att NAME belong together')
         if self.test_slide and self.test_atts:
@@ -308,6 +311,11 @@ class TestConfig:
         if self.test_ints and len(self.test_ints) != len(self.test_atts):
             raise UserError(f'--test_ints: expected {len(self.test_atts)} numbers, one for each of '
                             '--test_atts')
+
+
+def _check_npu_settings(options):
+    if options.npu_option and options.device != 'npu':
+        raise UserError('--npu_option: needs --device npu')
 
 
 def _kind(field):

@@ -10,7 +10,7 @@ from pylib import UserError
 from stgan import attributes, fast, models
 from stgan.config import CHECKPOINTS, load_config
 from stgan.models import GENERATOR_SCOPES
-from tflib import checkpoint, tf, utils
+from tflib import checkpoint, npu, tf, utils
 
 
 class EditGraph:
@@ -72,6 +72,7 @@ class Editor:
         experiment_dir: experiment folder of this or of the published code, e.g. 'output/128'.
         device: 'auto', 'cpu', 'gpu' or 'npu'; precision: 'high' or 'mixed'.
         edit_batch: results per session run, on which its memory depends.
+        npu_options: `key=value` texts, settings of an NPU's session.
 
     Attributes:
         config: the experiment's `RunConfig`; checkpoint: path of the weights in use.
@@ -80,13 +81,15 @@ class Editor:
         UserError: no such experiment, no checkpoint, or one that does not fit.
     """
 
-    def __init__(self, experiment_dir, device='auto', precision='high', threads=-1, edit_batch=5):
+    def __init__(self, experiment_dir, device='auto', precision='high', threads=-1, edit_batch=5,
+                 npu_options=()):
         self.config, _ = load_config(experiment_dir)
         self._edit_batch, self._device = edit_batch, utils.resolve_device(device)
         folder = os.path.join(experiment_dir, CHECKPOINTS)
         open_session = functools.partial(utils.session, self._device, threads,
                                          precision=precision, optimize=False)
         if self._device == 'npu':
+            open_session.keywords['npu_options'] = npu.inference_options(precision, npu_options)
             print('NPU: edits as stgan/models.py computes them; the faster stgan/fast.py was never '
                   'tried on one', flush=True)
             self.checkpoint = checkpoint.require_latest(folder, GENERATOR_SCOPES)

@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from pylib import UserError, atomic_path, progress, usable_cores, write_json, write_text
-from stgan.sheets import PAPER_INTENSITY, PAPER_SHEETS, PAPER_SIZE, sheets_in_report
+from stgan import reports
 
-# Paper, table 2; in which conditions: `sheets.PAPER_SHEETS` and what follows there.
+# Paper, table 2; in which conditions: `reports.PAPER_SHEETS` and what follows there.
 PAPER_PSNR, PAPER_SSIM = 31.67, 0.948
 REPORT = 'psnr_ssim.json'
 
@@ -82,9 +82,9 @@ def summarize(folder, values):
         summary['psnr'] = float(finite[:, 0].mean()) if len(finite) else None
     summary['psnr_std'] = float(finite[:, 0].std()) if len(finite) else None
     summary['ssim_std'] = float(table[:, 1].std())
-    summary.update(folder.conditions())
-    summary['paper'] = OrderedDict(images=PAPER_SHEETS, psnr=PAPER_PSNR, ssim=PAPER_SSIM,
-                                   img_size=PAPER_SIZE, test_int=PAPER_INTENSITY)
+    summary.update(reports.conditions(folder))
+    summary['paper'] = OrderedDict(images=reports.PAPER_SHEETS, psnr=PAPER_PSNR, ssim=PAPER_SSIM,
+                                   img_size=reports.PAPER_SIZE, test_int=reports.PAPER_INTENSITY)
     return summary
 
 
@@ -102,7 +102,7 @@ def write_report(path, folder, values, summary):
         writer.writerow([name, f'{psnr_:.6f}', f'{ssim_:.8f}'])
     write_text(base + '.csv', text.getvalue())
     _plot_histograms(base + '.png', table[np.isfinite(table[:, 0]), 0], table[:, 1])
-    write_json(path, OrderedDict(sheets=sheets_in_report(folder, path), **summary))
+    write_json(path, OrderedDict(sheets=reports.sheets_in_report(folder, path), **summary))
 
 
 def _plot_histograms(path, psnrs, ssims):

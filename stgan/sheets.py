@@ -7,7 +7,6 @@ have neither.
 """
 
 import codecs
-import contextlib
 import csv
 import io
 import os
@@ -18,7 +17,7 @@ from typing import Callable, List, NamedTuple
 import numpy as np
 
 import imlib
-from pylib import RunFailed, UserError, read_json, warn, write_json, write_text
+from pylib import UserError, read_json, warn, write_json, write_text
 from stgan import attributes
 from stgan.config import SETTING, load_config
 
@@ -29,9 +28,6 @@ LEFT_OUT = 'left_out'    # of sheet.json: [{sheet, image, reason}] of images tha
 SHEET_NAME = re.compile(r'\d+(_\[.*\])?\.(png|jpe?g)', re.IGNORECASE)
 # What the commands that measure sheets may be told to write beside them.
 REPORTS = 'psnr_ssim.png', 'attribute_accuracy.png'
-
-# Of the paper's tables: the whole test split of CelebA.
-PAPER_SHEETS, PAPER_SIZE, PAPER_INTENSITY = 19962, 128, 2
 
 
 def gap_width(img_size):
@@ -194,31 +190,6 @@ class SheetFolder:
         raise UserError(f'{self.path}: its sheets show no {kind}; take the folder that '
                         f'`test.py --test_int 2` writes (sample_testing){unknown}')
 
-    def conditions(self):
-        """What a report says of the sheets beside their number."""
-        said = OrderedDict((name, self.settings[name]) for name in ('checkpoint', 'precision')
-                           if name in self.settings)
-        return OrderedDict(img_size=self.img_size, test_int=self.intensity,
-                           unreadable_images=len(self.left_out), **said)
-
-    def unlike_paper(self):
-        """In which conditions the sheets differ from those of the paper's tables, in words."""
-        found = []
-        if len(self.labels) != PAPER_SHEETS:
-            found.append(f'{len(self.labels)} sheets instead of {PAPER_SHEETS}')
-        if self.img_size != PAPER_SIZE:
-            found.append(f'{self.img_size}x{self.img_size} pixels instead of '
-                         f'{PAPER_SIZE}x{PAPER_SIZE}')
-        if self.intensity != PAPER_INTENSITY:
-            found.append(f'{number_in_words(self.intensity)} intensity instead of '
-                         f'{PAPER_INTENSITY}')
-        return found
-
-
-def number_in_words(value):
-    """A short number; 'unknown' for None."""
-    return 'unknown' if value is None else f'{value:g}'
-
 
 class TestFolder:
     """A folder that a test writes its sheets to. Nothing else may write there meanwhile.
@@ -315,11 +286,12 @@ class TestFolder:
         for sheet in sorted(labels):
             image, values = labels[sheet]
             writer.writerow([sheet, image] + list(values))
-        # Without sheets the description does not count, so it may come last.
-        write_text(os.path.join(self.path, LABELS), text.getvalue())
+        # Without sheets the description binds nobody, so it may be first. What was left out has to
+        # be known before it is no longer listed.
         write_json(os.path.join(self.path, DESCRIPTION), dict(self._description, **({LEFT_OUT: [
             OrderedDict(sheet=name, image=image, reason=reason)
             for name, (image, reason) in sorted(left_out.items())]} if left_out else {})))
+        write_text(os.path.join(self.path, LABELS), text.getvalue())
 
 
 def _differences(stored, wanted):
@@ -394,14 +366,15 @@ def _read_table(path):
                         ) from None
 
 
-def open_folder(path, allow_lossy=False, allow_incomplete=False):
+def open_folder(path, allow_lossy=None, allow_incomplete=None):
     """Return the `SheetFolder` at `path`, of this or of the published code.
 
     Images that are no sheets of the test are named by a warning and left out.
 
     Args:
-        allow_lossy: take JPEG sheets too (of folders without labels.csv).
-        allow_incomplete: take a folder in which sheets of labels.csv are missing.
+        allow_lossy: take JPEG sheets too (of folders without labels.csv); None: no, and the command
+            has no such flag.
+        allow_incomplete: take a folder in which sheets of labels.csv are missing; None: the same.
 
     Raises:
         UserError: no sheets, lossy or missing ones, or a broken description.
@@ -411,7 +384,8 @@ def open_folder(path, allow_lossy=False, allow_incomplete=False):
     present = _image_files(path, '.png')
     if not present and not allow_lossy and _image_files(path, '.jpg', '.jpeg'):
         raise UserError(f'{path}: JPEG sheets, whose compression would be measured too; use the '
-                        'PNGs that test.py writes, or --allow_lossy')
+                        'PNGs that test.py writes'
+                        + ('' if allow_lossy is None else ', or --allow_lossy'))
     if not present and allow_lossy:
         present = _image_files(path, '.jpg', '.jpeg')
     if os.path.exists(os.path.join(path, DESCRIPTION)):
@@ -419,7 +393,8 @@ def open_folder(path, allow_lossy=False, allow_incomplete=False):
         missing = sorted(set(folder.labels).difference(present, folder.left_out))
         if present and missing and not allow_incomplete:
             raise UserError(f'{path}: {len(missing)} of {len(folder.labels)} sheets are missing '
-                            f'({missing[0]}, ...); run test.py again, or --allow_incomplete')
+                            f'({missing[0]}, ...); run test.py again'
+                            + ('' if allow_incomplete is None else ', or --allow_incomplete'))
         for name in set(folder.labels).difference(present):
             del folder.labels[name]
         _name_strays(path, present, folder.labels, f'{LABELS} does not list them')
@@ -510,51 +485,3 @@ def _published_folder(path, names):
     if results == 1 + len(atts) and '[' not in names[0]:
         columns = [RECONSTRUCTION] + [Column('edit', [att], []) for att in atts]
     return SheetFolder(path, height, columns, atts, OrderedDict((name, None) for name in names))
-
-
-def print_conditions(folder, unlike):
-    """Print what a reader of figures beside the paper's has to know.
-
-    Args:
-        unlike: conditions that differ from the paper's, in words.
-    """
-    if folder.left_out:
-        print(f'{len(folder.left_out)} images of the test could not be read and have no sheets '
-              f'({", ".join(image for image, _ in list(folder.left_out.values())[:5])})')
-    print('not comparable with the paper: ' + '; '.join(unlike) if unlike else
-          'number of sheets, size and intensity are those of the paper')
-
-
-def report_path(folder, output_dir, name):
-    """Where a command writes its report on the sheets of a `SheetFolder`.
-
-    Args:
-        output_dir: folder of the report; '': the one that holds the folder of the sheets.
-        name: of the report, a JSON file.
-
-    Raises:
-        UserError: the report of other sheets is there.
-    """
-    path = os.path.join(output_dir or os.path.dirname(os.path.abspath(folder.path)), name)
-    try:
-        of = read_json(path).get('sheets')
-    except UserError:    # none, or a damaged one
-        of = None
-    if isinstance(of, str) and of != sheets_in_report(folder, path):
-        raise UserError(f'{path}: is the report on the sheets in {of[:200]}; name another folder '
-                        'with --output_dir')
-    return path
-
-
-@contextlib.contextmanager
-def report_errors():
-    """Context of writing a report: what fails there names the way out of a read-only folder."""
-    try:
-        yield
-    except RunFailed as error:
-        raise RunFailed(f'{error}, or name another folder with --output_dir') from None
-
-
-def sheets_in_report(folder, path):
-    """How the report at `path` names a `SheetFolder`: as seen from there, as both may be moved."""
-    return os.path.relpath(os.path.abspath(folder.path), os.path.dirname(os.path.abspath(path)))

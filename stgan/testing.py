@@ -12,7 +12,7 @@ from stgan import attributes, data, sheets
 from stgan.celeba import CelebA
 from stgan.config import SETTING
 from stgan.editing import Editor
-from tflib import checkpoint, utils
+from tflib import checkpoint, npu, utils
 
 
 def selected_images(config, options):
@@ -46,6 +46,16 @@ def _stored_dataroot(folder, config):
                     f'{place}; say with --dataroot where it is')
 
 
+def show_session(options):
+    """Print how the session of a test would be configured, on this machine or another."""
+    device = utils.resolve_device('auto') if options.device == 'auto' else options.device
+    npu_options = (npu.inference_options(options.precision, options.npu_option)
+                   if device == 'npu' else None)
+    session_config = utils.session_config(device, options.precision, options.threads, npu_options,
+                                          optimize=False)
+    print('\n'.join(utils.describe_session(session_config, device, options.precision)))
+
+
 def make_sheets(options, config, plan):
     """Edit test images and write one sheet per image.
 
@@ -65,7 +75,8 @@ def make_sheets(options, config, plan):
     labels = OrderedDict((f'{index + 1:06d}{plan.suffix}.png',
                           (celeba.names[index], celeba.labels[index])) for index in indices)
     with FolderLock(path), Editor(options.folder, options.device, options.precision,
-                                  options.threads, options.edit_batch) as editor:
+                                  options.threads, options.edit_batch,
+                                  options.npu_option) as editor:
         remove_unfinished(path)
         folder = sheets.TestFolder(path, _sheet_settings(plan, editor, options, celeba),
                                    plan.columns, labels)

@@ -2,6 +2,8 @@
 
 import functools
 import os
+import shlex
+import shutil
 import sys
 
 import numpy as np
@@ -21,6 +23,8 @@ from stgan.config import (
 from stgan.graph import build
 from stgan.models import GENERATOR_SCOPES
 from tflib import checkpoint, npu, tf, utils
+
+_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 def learning_rate(config, epoch):
@@ -110,8 +114,16 @@ def train(config, clear=False):
                  initialize)
     if batches.stream.bad:
         print(f'{len(batches.stream.bad)} unreadable images were replaced by others')
-    print(f'trained: {config.folder}; next: python test.py --experiment_name '
-          f'{config.experiment_name} --test_int 2')
+    test = [_python(), os.path.relpath(os.path.join(_ROOT, 'test.py')),
+            f'--experiment_name={config.experiment_name}', '--test_int', '2']
+    print(f'trained: {config.folder}; next: {" ".join(map(shlex.quote, test))}')
+
+
+def _python():
+    """What to call the running interpreter by on a command line."""
+    found = shutil.which('python')
+    same = found and sys.executable and os.path.samefile(found, sys.executable)
+    return 'python' if same else sys.executable or 'python3'
 
 
 def _session_opener(config, device):
@@ -127,9 +139,7 @@ def _session_opener(config, device):
 
 def _initializer(config):
     """A function (session) that restores the networks' weights from `--init_checkpoint`."""
-    path = config.init_checkpoint
-    if os.path.isdir(path):
-        path = checkpoint.require_latest(path)
+    path = checkpoint.meant_by(config.init_checkpoint)
     scopes = (*GENERATOR_SCOPES, 'D')
     weights = checkpoint.without_slots(v for v in tf.global_variables()
                                        if v.op.name.split('/')[0] in scopes)
@@ -174,7 +184,8 @@ def _schedule(config, images, celeba):
 
 def _check_resumable(config):
     """Raise a UserError if the folder holds a run that these options cannot go on with."""
-    if not os.path.exists(os.path.join(config.folder, SETTING)):
+    if not (os.path.exists(os.path.join(config.folder, SETTING))
+            and checkpoint.any_in(os.path.join(config.folder, CHECKPOINTS))):
         return
     stored, ignored = load_config(config.folder)
     if ignored:
@@ -182,8 +193,8 @@ def _check_resumable(config):
     differences = fixed_differences(config, stored)
     if differences:
         raise UserError(f'{config.folder} cannot be resumed with other values of '
-                        f'{"; ".join(differences)}. Take another --experiment_name, or --clear to '
-                        'start over')
+                        f'{"; ".join(differences)}. Give the values so far, or take another '
+                        '--experiment_name')
 
 
 def _print_banner(config, device, celeba, train_images, schedule):

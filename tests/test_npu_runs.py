@@ -156,6 +156,30 @@ def test_editing_runs_on_the_npu(run, workspace, toy_data, fake, sessions):
     assert (options['precision_mode'], options['graph_run_mode']) == ('allow_mix_precision', 0)
 
 
+def test_the_plan_of_a_test_is_shown(run, tmp_path):
+    done = run('test.py', '--experiment_name', 'none', '--show_session', '--device', 'npu',
+               '--npu_option', 'aoe_mode=3', 'adapter_version=r1.9', 'hcom_parallel=true')
+    assert done.status == 0 and done.out.startswith('device        npu'), done.err
+    for line in ('adapter       rules of r1.9', '  aoe_mode = 3', '  graph_run_mode = 0'):
+        assert line in done.out.splitlines()
+    done = run('test.py', '--experiment_name', 'none', '--show_session', '--device', 'npu',
+               '--npu_option', 'aoe_mode=3')
+    assert done.status == 2 and "aoe_mode: '3'; choose from" in done.err
+    done = run('test.py', '--experiment_name', 'none', '--npu_option', 'hcom_parallel=true')
+    assert done.status == 2 and '--npu_option: needs --device npu' in done.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_options_reach_the_session_of_a_test(run, workspace, fake, sessions):
+    fake('r1.15')
+    done = run('test.py', '--experiment_name', 'toy', '--img', 1, '--device', 'npu',
+               '--npu_option', 'precision_mode_v2=origin')
+    assert done.status == 0, done.err
+    options = training_options(sessions)
+    assert options['precision_mode_v2'] == 'origin' and 'precision_mode' not in options
+    assert options['graph_run_mode'] == 0
+
+
 def test_nothing_of_an_npu_is_imported_for_the_cpu(tmp_path, toy_data):
     code = ('import sys, runpy\n'
             f'sys.argv = ["train.py", *{[*map(str, SMALL)]!r}, "--epoch", "1",'

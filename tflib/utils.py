@@ -73,7 +73,7 @@ def session_config(device, precision='high', threads=-1, npu_options=None, optim
     rewrite.remapping = rewrite.OFF
     if device == 'npu':
         if npu_options is None:
-            npu_options = dict(npu.training_options(precision), graph_run_mode=0)
+            npu_options = npu.inference_options(precision)
         npu.add_to_config(config, npu_options)
         return config
     if device == 'cpu':
@@ -125,7 +125,8 @@ def describe_session(config, device, precision):
     lines += [f'rewrite       {name}; float32: {FLOAT32_ISLANDS}' for name in rewrites]
     options = npu.options_in(config)
     if options is not None:
-        lines.append('NpuOptimizer  remapping off, memory_optimization off')
+        lines += [f'adapter       rules of {", ".join(npu.adapter_versions())}',
+                  'NpuOptimizer  remapping off, memory_optimization off']
         lines += [f'  {key} = {value}' for key, value in options.items()]
     return lines
 

@@ -4,13 +4,14 @@ from typing import NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from precision_tool.dump_file import FORMATS, LENGTH, STORED, TYPES, DumpData
+from precision_tool.data_types import STORED, TYPES
+from precision_tool.dump_file import FORMATS, LENGTH, DumpData
 from precision_tool.file_names import plain
 from precision_tool.layouts import IMAGES, PLAIN, TENSORFLOW, WEIGHTS, permute
 from pylib import UserError, atomic_path
 
 _ROWS = 16  # of a block
-_TYPE_NUMBERS = {name: number for number, (name, _) in TYPES.items()}
+_TYPE_NUMBERS = {each.name: number for number, each in TYPES.items() if each.name in STORED}
 _FORMAT_NUMBERS = {name: number for number, name in FORMATS.items()}
 
 

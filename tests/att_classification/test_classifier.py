@@ -233,7 +233,7 @@ def test_illegal_options_are_named(options, complaint):
 
 def test_training_resumes(tmp_path, toy_data, capfd):
     def train(epochs, **options):
-        training.train(small_config(toy_data, tmp_path, epoch=epochs, **options))
+        training.train(small_config(toy_data, tmp_path / 'a[1]', epoch=epochs, **options))
         return capfd.readouterr().out
     train(1)
     assert 'resuming after iteration 3 of 6' in train(2)
@@ -241,7 +241,10 @@ def test_training_resumes(tmp_path, toy_data, capfd):
         train(2, atts=('Bald',))
     assert '--clear: removing checkpoints, summaries, metrics.jsonl, test_accuracy.json' in (
         train(1, atts=('Bald',), clear=True))
-    assert evaluation.Classifier(str(tmp_path / 'checkpoints'), 'cpu').atts == ['Bald']
+    folder, files = tmp_path / 'a[1]', 'Epoch_(0)_(3of3).ckpt'
+    for path in (folder, folder / 'checkpoints', folder / 'checkpoints' / 'checkpoint',
+                 folder / 'checkpoints' / (files + '.index'), folder / 'checkpoints' / files):
+        assert evaluation.Classifier(str(path), 'cpu').atts == ['Bald']
 
 
 def test_an_unreadable_test_image_is_left_out(tmp_path, toy_data, capfd):

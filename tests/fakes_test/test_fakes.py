@@ -1,6 +1,7 @@
 """The fakes in tests/fakes behave like the Ascend adapters they stand for."""
 
 import importlib
+import inspect
 import subprocess
 import sys
 
@@ -16,7 +17,8 @@ NPU = {'npu_bridge': 'npu_bridge', 'npu_device': 'npu_device.compat.v1'}
 @pytest.fixture
 def fake(monkeypatch):
     """Activate a fake adapter: returns a function that imports its modules, and the recorder."""
-    for name in ('FAKE_NPU_VERSION', 'FAKE_NPU_INF_NAN', 'FAKE_NPU_OVERFLOW_AT', 'RANK_SIZE',
+    for name in ('FAKE_NPU_VERSION', 'FAKE_NPU_INF_NAN', 'FAKE_NPU_OVERFLOW_AT',
+                 'FAKE_NPU_NO_HCCL', 'RANK_SIZE',
                  'RANK_ID', 'CM_WORKER_SIZE'):
         monkeypatch.delenv(name, raising=False)
     recorders = []
@@ -291,7 +293,7 @@ def test_npu_device_has_no_loss_scale_modules(fake):
     assert rewriting.custom_optimizers[0].parameter_map['use_off_line'].b
 
 
-@pytest.mark.parametrize('version, field', [('r1.5', 'b'), ('r1.15', 'i')])
+@pytest.mark.parametrize('version, field', [('r1.5', 'b'), ('r1.9', 'i'), ('r1.15', 'i')])
 def test_scopes_mark_nodes(fake, version, field):
     module, _ = fake('npu_bridge', version)
     scope = module('estimator.npu.npu_scope')
@@ -315,7 +317,7 @@ def test_ranks_answer_once_the_system_is_initialized(fake, session, monkeypatch)
     api = importlib.import_module('hccl.manage.api')
     npu_init = module('npu_init')
     initialize = npu_init.npu_ops.initialize_system()
-    with pytest.raises(RuntimeError, match='initialize_system'):
+    with pytest.raises(ValueError, match='initialize_system'):
         api.get_rank_id()
     session().run(initialize)
     assert (api.get_rank_size(), api.get_rank_id(), npu_init.get_npu_rank_size()) == (8, 3, 1)
@@ -324,6 +326,49 @@ def test_ranks_answer_once_the_system_is_initialized(fake, session, monkeypatch)
     npu_init.shutdown_resource(sess, shutdown)
     npu_init.close_session(sess)
     assert not recorder.initialized
+
+
+@pytest.mark.parametrize('version', ['r1.5', 'r1.15'])
+def test_the_graph_engine_ends_with_its_last_session(fake, version):
+    module, recorder = fake('npu_bridge', version)
+    npu_init = module('npu_init')
+    initialize = npu_init.npu_ops.initialize_system()
+    sessions = [tf.Session(config=npu_init.npu_config_proto()) for _ in range(2)]
+    host = tf.ConfigProto()
+    host.graph_options.rewrite_options.custom_optimizers.add(name='NpuOptimizer').parameter_map[
+        'use_off_line'].b = False
+    sessions.append(tf.Session(config=host))
+    sessions[0].run(initialize)
+    for session, initialized in zip(sessions, (True, False, False)):
+        assert recorder.initialized == (session is not sessions[2])
+        session.close()
+        assert recorder.initialized == initialized
+    module('estimator.npu.npu_plugin').npu_resource_init()
+    with tf.Session(config=npu_init.npu_config_proto()) as session:
+        session.run(initialize)
+    assert recorder.initialized    # the engine is the process's now
+
+
+@pytest.mark.parametrize('version, parameters', [
+    ('r1.5', ['root_rank', 'index']), ('r1.9', ['root_rank']), ('r1.15', ['root_rank'])])
+def test_signatures_of_the_versions(fake, version, parameters):
+    module, _ = fake('npu_bridge', version)
+    hook = module('estimator.npu.npu_hook')
+    assert list(inspect.signature(hook.broadcast_global_variables).parameters) == parameters
+    assert hasattr(module('estimator.npu.util'), 'get_ranksize') == (version == 'r1.15')
+    ops = module('helper.helper').get_gen_ops()
+    if version == 'r1.9':
+        with pytest.raises(TypeError, match='addr'):
+            ops.npu_get_float_status_v2(addr=tf.zeros([]))
+    else:
+        assert hasattr(ops, 'npu_get_float_status_v2') == (version == 'r1.15')
+
+
+@pytest.mark.parametrize('package', NPU)
+def test_without_the_communication_library_the_import_is_a_value_error(fake, package):
+    module, _ = fake(package, 'r1.15', no_hccl='1')
+    with pytest.raises(ValueError, match='load hccl lib error'):
+        module('npu_init')
 
 
 def test_collectives_and_broadcast(fake, session, monkeypatch):

@@ -53,7 +53,7 @@ def test_the_broken_operator_and_the_overflow_are_found(run, workspace):
     assert done.status == 1, done.err
     verdict = done.out[done.out.index('verdict'):].splitlines()
     assert verdict[1].startswith('  1. Conv2D Genc/Conv_3/Conv2D overflowed first: floating-point')
-    assert verdict[2].startswith('     next: python -m precision_tool dc precision_data/overflow/')
+    assert verdict[2] == '     next: python -m precision_tool npu_overflow'
     assert verdict[3].startswith(f'  2. Sigmoid {BROKEN} breaks: cosine 0.')
     assert 'though its inputs are right (Gstu/Conv_4/BiasAdd:output:0 1.0000)' in verdict[3]
     assert verdict[4] == f'     next: python -m precision_tool ni {BROKEN}'
@@ -79,9 +79,11 @@ def test_what_it_says_to_type_next_works(run, workspace):
     lines = run(CLI, 'ac').out.splitlines()
     commands = [line.split('precision_tool ', 1)[1] for line in lines if 'next: ' in line]
     assert len(commands) == 2
+    assert commands[0] == 'npu_overflow'
     for command in commands:
         done = run(CLI, *command.split())
-        assert done.status == 0, done.err
+        assert done.status == int(command == 'npu_overflow'), done.err
+    assert 'inf' in run(CLI, 'npu_overflow').out    # the numbers of the operator
 
 
 def test_a_healthy_run_is_called_healthy(tmp_path_factory, run, tmp_path):
@@ -101,7 +103,7 @@ def test_compare_writes_a_table_and_a_page(run, workspace):
     assert done.status == 1, done.err
     (folder,) = os.listdir(workspace.vector_compare)
     names = sorted(os.listdir(os.path.join(workspace.vector_compare, folder)))
-    assert names == [f'result_{folder}.csv', f'result_{folder}.html']
+    assert names == [f'result_{folder}.{each}' for each in ('csv', 'html', 'json')]
     page = read_text(os.path.join(workspace.vector_compare, folder, names[1]), 1 << 20)
     assert '<svg' in page and BROKEN in page
     status, tables, lines = answer(run(CLI, '--json', 'vcs', '-l', 2))
@@ -333,10 +335,11 @@ def test_walkthrough_refuses_what_it_cannot_break(run, tmp_path):
 
 
 def test_a_graph_of_npu_dumps_only_is_checked(run, tmp_path):
-    """No golden tensors, no graph: an overflow alone is enough for a verdict."""
+    """No golden tensors, no graph: nothing was found, but it is not called healthy."""
     workspace = Workspace(str(tmp_path / 'precision_data'))
     os.makedirs(workspace.npu_dump())
     write_dump(os.path.join(workspace.npu_dump(), dump_name('Add', 'a', 1, 0, 16 * 10 ** 14)), 'a',
                [], [np.zeros(3, np.float32)])
     done = run(CLI, 'ac')
-    assert done.status == 0 and 'nothing wrong was found' in done.out
+    assert done.status == 1 and 'nothing wrong was found' not in done.out
+    assert 'nothing was compared: precision_data/tf/dump missing' in done.out

@@ -108,8 +108,7 @@ def test_strings_and_unknown_types(tmp_path):
     write_raw(path, header.SerializeToString(), b'abc')
     tensor = open_dump(path).outputs[0]
     assert tensor.data_type == 'type 99'
-    with pytest.raises(UserError, match='output 0: data type'):
-        tensor.to_numpy()
+    assert tensor.to_numpy().tobytes() == b'abc'
     with pytest.raises(UserError, match='no float128'):
         write_dump(path, 'a', [NewTensor(np.zeros(1), 'float128')])
     with pytest.raises(UserError, match='no NC1HWC9'):
@@ -213,10 +212,10 @@ def read_all(path):
 def test_truncated(tmp_path, valid, data):
     path = str(tmp_path / 'dump')
     (tmp_path / 'dump').write_bytes(valid[:data.draw(st.integers(0, len(valid) - 1))])
-    if struct.unpack_from('<Q', valid)[0] < len(valid):
-        with pytest.raises(UserError):
-            open_dump(path)
-    read_all(path)
+    dump = read_all(path)
+    if dump and struct.unpack_from('<Q', valid)[0] < len(valid):
+        assert [tensor for tensor in dump.tensors if tensor.fault] or dump.tensors == open_dump(
+            path).tensors
 
 
 @settings(quick, max_examples=50)
@@ -274,9 +273,14 @@ def test_hostile_lengths(tmp_path, content):
 def test_hostile_shapes(tmp_path, header):
     path = str(tmp_path / 'dump')
     write_raw(path, header, b'1234')
-    with pytest.raises(UserError, match='dump') as error:
-        open_dump(path)
-    assert len(str(error.value)) < len(path) + 200
+    tracemalloc.start()
+    dump = read_all(path)
+    assert tracemalloc.get_traced_memory()[1] < dump_file.MAX_HEADER
+    tracemalloc.stop()
+    for tensor in dump.tensors if dump else ():
+        # Nothing is made up: a fault, or what is in the file.
+        assert tensor.fault or tensor.read().nbytes <= 4
+        assert len(f'{tensor.fault}{tensor.note}') < 700
 
 
 @pytest.mark.parametrize('piece', [b'\x1a\x00', b'\x1a\x02\x52\x00', b'\x3a\x00', b'\x0a\x00'])

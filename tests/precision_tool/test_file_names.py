@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 
 from precision_tool import file_names
 from precision_tool.file_names import DumpName, GoldenName, parse_dump_name
-from pylib import UserError
 from scripts.ascend.dump_writer import dump_name
 
 quick = settings(max_examples=50, deadline=None)
@@ -80,10 +79,11 @@ def test_plain_names_match_on_both_sides():
 
 
 def test_mapping(tmp_path):
-    assert file_names.read_mapping(str(tmp_path)) == {}
+    assert file_names.read_mapping(str(tmp_path)) == ({}, [])
     original = f'Conv2D.{"x" * 300}.1.2.{TIME}'
     (tmp_path / 'mapping.csv').write_text(f'123,{original}\r\n\r\n456.csv,{original}.csv\n')
-    assert file_names.read_mapping(str(tmp_path)) == {'123': original, '456.csv': original + '.csv'}
+    names = {'123': original, '456.csv': original + '.csv'}
+    assert file_names.read_mapping(str(tmp_path)) == (names, [])
 
 
 @pytest.mark.parametrize('content, place', [
@@ -92,13 +92,19 @@ def test_mapping(tmp_path):
 ], ids=lambda value: repr(value)[:40])
 def test_bad_mapping(tmp_path, content, place):
     (tmp_path / 'mapping.csv').write_bytes(content)
-    with pytest.raises(UserError, match='mapping.csv' + place) as error:
-        file_names.read_mapping(str(tmp_path))
-    assert '\n' not in str(error.value)
+    names, (fault,) = file_names.read_mapping(str(tmp_path))
+    assert '1' not in names and f'mapping.csv{place}' in fault and '\n' not in fault
+
+
+def test_a_cut_row_of_a_mapping_costs_no_other_row(tmp_path):
+    (tmp_path / 'mapping.csv').write_text('123,a.1\n456\n789,b.2\n')
+    names, faults = file_names.read_mapping(str(tmp_path))
+    assert names == {'123': 'a.1', '789': 'b.2'}
+    assert faults == [f'{tmp_path}/mapping.csv:2: expected two file names without folders']
 
 
 def test_huge_mapping_is_not_read(tmp_path):
     with open(str(tmp_path / 'mapping.csv'), 'wb') as stream:
         stream.truncate(file_names.MAPPING_BYTES + 1)
-    with pytest.raises(UserError, match='larger'):
-        file_names.read_mapping(str(tmp_path))
+    names, (fault,) = file_names.read_mapping(str(tmp_path))
+    assert not names and 'larger' in fault

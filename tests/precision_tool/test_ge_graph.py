@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -15,6 +16,8 @@ from precision_tool.ge_graph import (
     similarity,
 )
 from pylib import UserError
+
+FILES = Path(__file__).parent / 'files'
 
 
 def attr(key, **value):
@@ -348,3 +351,18 @@ def test_fuzz_of_json_structure(tmp_path_factory, ops):
         assert str(error).startswith(str(path)) and '\n' not in str(error)
     else:
         assert all(isinstance(graph.inputs_of(each), list) for each in graph.operators.values())
+
+
+def test_the_json_of_the_offline_compiler():
+    """It writes null for what is empty, and numbers as text."""
+    graph, = read_graphs(str(FILES / 'atc_graph.json'))
+    nms, data = graph.operators['nms'], graph.operators['data']
+    assert (nms.id, nms.inputs, data.inputs, data.id) == (7, [('data', 0)], [], 0)
+    assert nms.attributes['iou_threshold'] == .5 and nms.attributes['number'] == 1 << 32
+    assert nms.attributes['lowest'] == -3.4028235e+38 and nms.attributes['empty'] == ()
+    infinite = nms.attributes['infinite']
+    assert infinite[:2] == (float('inf'), 1) and infinite[2] != infinite[2]
+    assert nms.attributes['is_dynamic'] is False
+    desc, = nms.input_descs
+    assert (desc.shape, desc.origin_shape) == ((1000, 80), ())
+    assert nms.output_descs[0].shape == data.output_descs[0].shape == ()

@@ -3,6 +3,7 @@
 import json
 import os
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from pylib import UserError
 from scripts.ascend.dump_writer import dump_name, write_dump
 
 TIME = 1619492699305998
+FILES = Path(__file__).parent / 'files'
 UNKNOWN = (1 << 64) - 1
 INFO = ('model_id', 'stream_id', 'task_id', 'task_type', 'pc_start', 'para_base')
 CORE = ('model_id', 'stream_id', 'task_id', 'task_type', 'context_id', 'thread_id', 'pc_start',
@@ -185,7 +187,7 @@ def test_unknown_ids_are_minus_one(tmp_path):
     (new_bytes('AIC', [1], version=2), ': overflow record of version 2'),
     (b'\x5a' * 4 + struct.pack('<5I', 0, 1, 4, 0, 0) + bytes(88), ': overflow record of the '),
     ('{', ':1: not JSON'), ('{}', ': no overflow record (expected AI Core'),
-    ('{"AI Core": {}}', ": no overflow record (without 'model_id')"),
+    ('{"AI Core": {}}', ": no overflow record (without 'stream_id')"),
     ('{"AI Core": 3}', ': no overflow record ('),
     ('{"magic": 1, "acc_list": []}', ': no overflow record ('),
     (new_json('AIC', [1]).replace('"AIC"', '"XYZ"'), ": no overflow record (without 'XYZ')"),
@@ -363,3 +365,17 @@ JSON = st.recursive(
            lambda text: st.integers(0, len(text)).map(lambda end: text[:end])))
 def test_fuzz_of_json(tmp_path_factory, text):
     assert_read_or_refused(written(tmp_path_factory.mktemp('fuzz'), text))
+
+
+def test_a_decoded_record_as_in_the_document():
+    record, = read_record(str(FILES / 'Opdebug.Node_OpDebug.1.5.1732082705016774.output.0.json'))
+    assert (record.block, record.stream_id, record.task_id, record.status) == ('AI Core', 5, 9, 32)
+    assert record.details['block_idx'] == 1 and record.details['para_base'] == 16
+    assert record.details['pc_start'] == 0x1008005b0000
+
+
+def test_a_decoded_record_of_version_1():
+    record, = read_record(str(FILES / 'version_1_record.json'))
+    assert (record.block, record.status, record.status_text) == (
+        'AIV', (0x20, 0, 0, 1), '0x20 0x0 0x0 0x1')
+    assert record.words == [UNDOCUMENTED]

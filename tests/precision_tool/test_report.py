@@ -1,5 +1,6 @@
 """The page: what it shows, that it is well-formed, and that nothing in it can come from outside."""
 
+import json
 import math
 import os
 import re
@@ -32,6 +33,7 @@ class Page(HTMLParser):
         self.feed(self.source)
         self.close()
         assert not self._open
+        self.data = json.loads(re.search('id="data">(.*?)</script>', self.source)[1])
 
     def handle_starttag(self, tag, attrs):
         attrs = dict(attrs)
@@ -90,19 +92,23 @@ def test_page_shows_rows_suspect_and_what_is_unmatched(tmp_path, result):
     assert head[:8] == ['#', 'Tensor', 'Type', 'ComparedWith', 'DataType', 'GoldenDataType',
                         'Shape', 'CosineSimilarity']
     assert set(TITLES) < set(head) and head[-1] == 'Reason'
-    assert [cells[:9] for cells in rows[:2]] == [
+    # The worst first; what was not compared last.
+    assert [cells[:9] for cells in rows[:4]] == [
         [str(number), f'net/conv{number}:output:0', 'Conv2D', f'net_conv{number}:0', 'float16',
          'float32', '[1,2]', cosine, '1.235e+04']
-        for number, cosine in enumerate(('1.000000', '0.990000'))]
-    assert rows[2][7:9] == ['NaN', 'NaN'] and rows[2][-1] == 'sizes differ'
+        for number, cosine in ((4, '-1.000000'), (3, '0.500000'), (1, '0.990000'),
+                               (0, '1.000000'))]
+    assert rows[4][7:9] == ['NaN', 'NaN'] and rows[4][-1] == 'sizes differ'
+    assert [page.data['rows'][place] for place in page.data['order']] == rows
+    assert (page.data['bad'], page.data['suspect']) == ([3, 4], 3)
     assert {len(cells) for cells in rows} == {len(head)} == {18}
     assert [page.classes[f'row{place}'] for place in range(5)] == [
         [], [], [], ['bad', 'suspect'], ['bad']]
     assert [cells[1] for cells in page.tables['inputs'][1:]] == ['net/conv1:output:0']
     assert ('a', {'href': '#row3'}) in page.tags
     for text in ('First bad tensor: net/conv3:output:0', 'breaks here: its inputs are good',
-                 '5pairs of tensors', '2bad (cosine below 0.98)', '-1.000000lowest cosine',
-                 '1without a cosine', 'Only on the left: 1\n\na:output:0',
+                 '4pairs of tensors compared', '2bad (cosine below 0.98)',
+                 '-1.000000lowest cosine', '1not comparable', 'Only on the left: 1\n\na:output:0',
                  'Only on the right: 2\n\nb:output:0\nc:output:1'):
         assert text in page.text
     assert len(page.ids) == len(set(page.ids))
@@ -113,6 +119,7 @@ def test_page_of_a_good_run_and_of_nothing(tmp_path):
     assert 'No bad tensor' in page.text and 'inputs' not in page.tables
     page = write(tmp_path, Result([], [], []))
     assert page.tables['rows'][1:] == [] and 'nonelowest cosine' in page.text
+    assert 'Nothing was compared' in page.text and 'No bad tensor' not in page.text
 
 
 @pytest.mark.parametrize('verdict', ['breaks here', 'inherits', 'unknown'])
@@ -138,7 +145,8 @@ def dots(svg, kind):
 def test_chart_has_a_dot_for_each_cosine(tmp_path, result):
     rows = result.rows + [row(5, math.nan, Metrics(relative_euclidean_distance=1.))]
     result = result._replace(rows=rows)
-    svg = chart(write(tmp_path, result, first_bad(result.rows)))
+    page = write(tmp_path, result, first_bad(result.rows))
+    svg = chart(page)
     good, bad = dots(svg, 'dots'), dots(svg, 'dots bad')
     assert len(good) == 2 and len(bad) == 3
     assert good[0][1] < good[1][1] < bad[0][1] < bad[1][1]  # downwards
@@ -148,8 +156,9 @@ def test_chart_has_a_dot_for_each_cosine(tmp_path, result):
     assert (float(marked.get('cx')), float(marked.get('cy'))) == bad[0]
     threshold = next(path for path in svg.iter('path') if path.get('class') == 'threshold')
     assert good[1][1] < float(threshold.get('d').split()[1].partition('H')[0]) < bad[0][1]
-    step, left = float(svg.get('data-step')), float(svg.get('data-left'))
-    assert bad[0][0] == pytest.approx(left + 3 * step, abs=.1)  # where the script looks for row 3
+    # Where the script looks for them.
+    assert bad[0][0] == pytest.approx(page.data['left'] + 3 * page.data['step'], abs=.1)
+    assert page.data['heights'] == [good[0][1], good[1][1], None, *(dot[1] for dot in bad)]
 
 
 @settings(max_examples=30, deadline=None,
@@ -175,8 +184,8 @@ def test_every_text_is_escaped(tmp_path, text):
                                                                         'inherits'))
     page = write(tmp_path, Result(rows, [hostile], [hostile]), Suspect(rows[0], rows, 'inherits'))
     assert [tag for tag, _ in page.tags] == [tag for tag, _ in plain.tags]
-    assert page.tables['rows'][1][1].startswith(
-        '</script></td><img src=x onerror=alert(1)>"\'&amp;$page\\udcff')
+    for texts in (page.tables['rows'][1], page.data['rows'][0]):
+        assert texts[1].startswith('</script></td><img src=x onerror=alert(1)>"\'&amp;$page\\udcff')
 
 
 def test_page_needs_no_network(tmp_path, result):
@@ -187,7 +196,9 @@ def test_page_needs_no_network(tmp_path, result):
     assert policy.startswith("default-src 'none';")
     # Every element the script asks for is there.
     wanted = set(re.findall(r"byId\('([\w-]+)'\)", page.source))
-    assert wanted == {'filter', 'only-bad', 'rows', 'chart', 'legend'} and wanted < set(page.ids)
+    assert wanted == {'filter', 'only-bad', 'rows', 'chart', 'legend', 'data', 'back', 'next',
+                      'range'}
+    assert wanted < set(page.ids)
 
 
 def test_ten_thousand_rows_are_fast_and_small(tmp_path):
@@ -197,3 +208,7 @@ def test_ten_thousand_rows_are_fast_and_small(tmp_path):
     report.write_html(path, result, None, .98)
     assert time.process_time() - start < 5
     assert os.path.getsize(path) < 8e6
+    page = Page(path)
+    assert len(page.data['rows']) == 10000
+    assert len(page.tables['rows']) == 1 + page.data['page'] < 500
+    assert page.tables['rows'][1][0] == '9999'

@@ -9,7 +9,7 @@ import pytest
 
 import imlib
 from pylib import UserError
-from stgan import sheets
+from stgan import reports, sheets
 from stgan.config import RunConfig
 
 CONFIG = RunConfig(atts=('Bald', 'Male'), img_size=32)
@@ -75,8 +75,10 @@ def test_lossy_sheets_are_refused_unless_told(tmp_path):
     """JPEG sheets measure the compression too."""
     sheet = sheets.compose(images(32, 32, 3), images(3, 32, 32, 3))
     imlib.write(str(tmp_path / '000001.jpg'), sheet)
-    with pytest.raises(UserError, match='JPEG sheets'):
-        sheets.open_folder(str(tmp_path))
+    with pytest.raises(UserError, match='JPEG sheets.* that test.py writes$'):
+        sheets.open_folder(str(tmp_path))    # for a command without the flag
+    with pytest.raises(UserError, match='JPEG sheets.*, or --allow_lossy$'):
+        sheets.open_folder(str(tmp_path), allow_lossy=False)
     assert list(sheets.open_folder(str(tmp_path), allow_lossy=True).labels) == ['000001.jpg']
 
 
@@ -234,6 +236,10 @@ def test_unreadable_images_are_left_out_and_listed(tmp_path):
     opened = sheets.open_folder(str(tmp_path))
     assert list(opened.labels) == ['000001.png']
     assert opened.left_out == {'000002.png': ('image.jpg', 'cut short')}
+    listed = (tmp_path / 'labels.csv').read_text()
+    # As left by a process that was killed before it wrote the labels.
+    (tmp_path / 'labels.csv').write_text(listed + '000002.png,image.jpg,0,1\n')
+    assert list(sheets.open_folder(str(tmp_path)).labels) == ['000001.png']
     # It is tried again; other runs of the same test leave the entry alone.
     assert of_test(tmp_path).finished == {'000001.png'}
     of_test(tmp_path, labels={'000001.png': ('image.jpg', [0, 1])}).write_description()
@@ -297,8 +303,8 @@ def test_published_slides_are_no_reconstructions(tmp_path):
 def test_conditions_of_the_paper():
     labels = {f'{number:06d}.png': None for number in range(19962)}
     columns = sheets.single_plan(RunConfig(), 2.).columns
-    assert sheets.SheetFolder('x', 128, columns, None, labels).unlike_paper() == []
+    assert reports.unlike_paper(sheets.SheetFolder('x', 128, columns, None, labels)) == []
     columns = sheets.single_plan(RunConfig(), 1.).columns
-    assert sheets.SheetFolder('x', 64, columns, None, {'1.png': None}).unlike_paper() == [
+    assert reports.unlike_paper(sheets.SheetFolder('x', 64, columns, None, {'1.png': None})) == [
         '1 sheets instead of 19962', '64x64 pixels instead of 128x128',
         '1 intensity instead of 2']

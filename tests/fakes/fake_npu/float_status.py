@@ -50,6 +50,15 @@ def npu_get_float_status_v2():
     return _read('npu_get_float_status_v2', [8], np.int32)
 
 
+def npu_get_float_status_v2_of(addr):
+    """The same of r1.8 and r1.9, after the float tensors in the list `addr`."""
+    if not isinstance(addr, (list, tuple)) or any(each.dtype.base_dtype != tf.float32
+                                                  for each in addr):
+        raise TypeError('addr: expected a list of float tensors')
+    with tf.control_dependencies(addr):
+        return npu_get_float_status_v2()
+
+
 def npu_clear_float_status_v2():
     """Lower the device's flag. An operation without a result, ordered by the caller."""
     recorder.note('npu_clear_float_status_v2')
@@ -59,8 +68,13 @@ def npu_clear_float_status_v2():
 def gen_npu_ops():
     """The library: v1 ops (alloc, get and clear of a float[1]) or, on r1.15, v2 (int32[8]).
 
-    A real r1.15 may still know v1 ops; here a wrong choice shows as a missing attribute.
+    A real r1.15 may still know v1 ops; here a wrong choice shows as a missing attribute. On r1.9
+    the second version is there already, with an argument.
     """
     ops = ((npu_get_float_status_v2, npu_clear_float_status_v2) if recorder.version == 'r1.15' else
            (npu_alloc_float_status, npu_get_float_status, npu_clear_float_status))
-    return SimpleNamespace(**{op.__name__: op for op in ops})
+    library = SimpleNamespace(**{op.__name__: op for op in ops})
+    if recorder.version == 'r1.9':
+        library.npu_get_float_status_v2 = npu_get_float_status_v2_of
+        library.npu_clear_float_status_v2 = npu_clear_float_status_v2
+    return library

@@ -4,6 +4,7 @@ import os
 import sys
 
 import tensorflow.compat.v1 as tf
+from tensorflow.python.client.session import BaseSession
 
 VERSIONS = ('r1.5', 'r1.9', 'r1.15')
 FAKES = ('npu_bridge', 'npu_device', 'hccl')
@@ -20,22 +21,29 @@ class Recorder:
                       over all optimizers of the process, that see an overflow; any container
                       (`reads` counts them)
         overflow      the device's sticky overflow flag; a clear lowers it
+        no_hccl       FAKE_NPU_NO_HCCL 1: the toolkit's communication library does not load
+        resource      whether npu_resource_init keeps the graph engine alive without sessions
     What happened:
         built         (name, details) of what was added to a graph or called, in order
         ran           names of the device ops that sessions ran, in order
         sessions      copies of the ConfigProtos that reached TensorFlow's patched sessions
-        initialized   whether a session ran initialize_system, and no shutdown_system since
+        initialized   whether a session ran initialize_system, and no shutdown_system since; the
+                      graph engine, and this with it, ends with the last of its sessions
     """
 
     def __init__(self):
         self._originals = {}
+        self._open = set()
+        self._watched = None
         self._start()
 
     def reset(self):
         """Be as in a new process: real sessions, nothing recorded, no fake imported."""
         for session, original in self._originals.items():
             session.__init__ = original
+        self._unwatch_sessions()
         self._originals.clear()
+        self._open.clear()
         for name in [name for name in sys.modules if name.split('.')[0] in FAKES]:
             del sys.modules[name]
         self._start()
@@ -48,7 +56,8 @@ class Recorder:
         self.inf_nan = None if inf_nan is None else inf_nan == '1'
         at = os.environ.get('FAKE_NPU_OVERFLOW_AT', '')
         self.overflow_at = {int(number) for number in at.split(',') if number}
-        self.overflow = self.initialized = False
+        self.no_hccl = os.environ.get('FAKE_NPU_NO_HCCL') == '1'
+        self.overflow = self.initialized = self.resource = False
         self.built, self.ran, self.sessions = [], [], []
         self.reads = 0
 
@@ -89,6 +98,30 @@ class Recorder:
     def clear_overflow(self):
         self.overflow = False
 
+    def watch_sessions(self):
+        """Notice sessions of the graph engine that open and close, all versions alike."""
+        if self._watched:
+            return
+        create, close = self._watched = (BaseSession.__init__, BaseSession.close)
+
+        def opening(session, *args, **kwargs):
+            create(session, *args, **kwargs)
+            if uses_graph_engine(session._config):
+                self._open.add(id(session))
+
+        def closing(session):
+            close(session)
+            if id(session) in self._open:
+                self._open.remove(id(session))
+                if not self._open and not self.resource:
+                    self.initialized = False
+        BaseSession.__init__, BaseSession.close = opening, closing
+
+    def _unwatch_sessions(self):
+        if self._watched:
+            BaseSession.__init__, BaseSession.close = self._watched
+            self._watched = None
+
     def patch_sessions(self):
         """Make every new session an NPU session, as importing npu_init does from r1.9 on."""
         if self._originals:
@@ -102,6 +135,16 @@ class Recorder:
                 self.sessions.append(tf.ConfigProto.FromString(config.SerializeToString()))
                 original(self_, target, graph, config)
             session.__init__ = constructor
+
+
+def uses_graph_engine(config):
+    """Whether a session of this ConfigProto, or None, runs its graphs on the device."""
+    if config is None:
+        return False
+    entries = [entry for entry in config.graph_options.rewrite_options.custom_optimizers
+               if entry.name == 'NpuOptimizer']
+    return bool(entries) and ('use_off_line' not in entries[0].parameter_map
+                              or entries[0].parameter_map['use_off_line'].b)
 
 
 def npu_config(config, memory_optimization_always=False):

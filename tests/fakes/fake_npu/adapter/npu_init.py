@@ -41,6 +41,7 @@ if __name__.startswith('npu_bridge'):
     __all__ += ['ExponentialUpdateLossScaleManager', 'FixedLossScaleManager',
                 'NPULossScaleOptimizer']
 
+recorder.watch_sessions()
 if recorder.version != 'r1.5':
     from .estimator.npu.npu_optimizer import npu_allreduce, npu_distributed_optimizer_wrapper
     __all__ += ['npu_allreduce', 'npu_distributed_optimizer_wrapper']

@@ -19,7 +19,7 @@ def _note(name, tensors, **details):
 
 
 def _reduced(tensor, reduction):
-    size = int(util.get_ranksize())
+    size = util.ranks()
     if reduction == 'sum':
         return tensor * tf.cast(size, tensor.dtype)
     if reduction == 'prod':

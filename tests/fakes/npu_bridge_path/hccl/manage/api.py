@@ -1,18 +1,22 @@
 """Stands for the rank getters: RANK_SIZE and RANK_ID, all ranks on one server.
 
-Like the real ones they fail unless a session ran npu_ops.initialize_system() before.
+Like the real ones they fail unless a session ran npu_ops.initialize_system() before, and the
+import fails, with a ValueError too, where the toolkit's library does not load.
 """
 
 import os
 
 from fake_npu import recorder
 
+if recorder.no_hccl:
+    raise ValueError('load hccl lib error')
+
 GROUP = 'hccl_world_group'
 
 
 def _number(name, default):
     if not recorder.initialized:
-        raise RuntimeError('HCCL is not initialized: no session ran initialize_system')
+        raise ValueError('HCCL is not initialized: no session ran initialize_system')
     return int(os.environ.get(name, default))
 
 

@@ -12,7 +12,7 @@ _OPS = helper.get_gen_ops()
 
 def allreduce(tensor, average=True):
     """Sum or mean over ranks. Slices are gathered instead."""
-    size = int(util.get_ranksize())
+    size = util.ranks()
     if isinstance(tensor, tf.IndexedSlices):
         values = hccl_ops.allgather(tensor.values, size)
         indices = hccl_ops.allgather(tensor.indices, size)
@@ -24,7 +24,7 @@ def allreduce(tensor, average=True):
 
 def reduce(tensor, root_rank, average=True, fusion=0, fusion_id=-1):
     total = hccl_ops.reduce(tensor, 'sum', root_rank, fusion, fusion_id)
-    return total / tf.cast(int(util.get_ranksize()), total.dtype) if average else total
+    return total / tf.cast(util.ranks(), total.dtype) if average else total
 
 
 def npu_allreduce(values, reduction='mean', fusion=1, fusion_id=-1, group=hccl_ops.GROUP):
@@ -34,7 +34,7 @@ def npu_allreduce(values, reduction='mean', fusion=1, fusion_id=-1, group=hccl_o
     total = hccl_ops.allreduce(values, 'sum' if reduction == 'mean' else reduction, fusion,
                                fusion_id, group)
     mean = reduction == 'mean'
-    return total / tf.cast(int(util.get_ranksize()), total.dtype) if mean else total
+    return total / tf.cast(util.ranks(), total.dtype) if mean else total
 
 
 def _averaged(grads_and_vars):
@@ -92,7 +92,7 @@ class NPUDistributedOptimizer(tf.train.Optimizer):
 
     def compute_gradients(self, *args, **kwargs):
         grads_and_vars = self._opt.compute_gradients(*args, **kwargs)
-        return grads_and_vars if int(util.get_ranksize()) <= 1 else _averaged(grads_and_vars)
+        return grads_and_vars if util.ranks() <= 1 else _averaged(grads_and_vars)
 
     def apply_gradients(self, *args, **kwargs):
         return self._opt.apply_gradients(*args, **kwargs)
@@ -111,7 +111,7 @@ def npu_distributed_optimizer_wrapper(optimizer):
     """Patch this TF 1 optimizer to average gradients; the number of ranks is read here."""
     if not isinstance(optimizer, tf.train.Optimizer):
         raise RuntimeError('the fake wraps TF 1 optimizers only')
-    original, size = optimizer.compute_gradients, int(util.get_ranksize())
+    original, size = optimizer.compute_gradients, util.ranks()
 
     def compute_gradients(*args, **kwargs):
         grads_and_vars = original(*args, **kwargs)

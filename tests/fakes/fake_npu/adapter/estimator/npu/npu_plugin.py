@@ -5,12 +5,14 @@ from fake_npu import recorder
 
 def npu_resource_init(graph_run_mode=1, op_debug_level=0, enable_profiling=False,
                       profiling_options=None, precision_mode=None, **options):
+    recorder.resource = True
     recorder.note('npu_resource_init', graph_run_mode=graph_run_mode,
                   op_debug_level=op_debug_level, enable_profiling=enable_profiling,
                   profiling_options=profiling_options, precision_mode=precision_mode, **options)
 
 
 def npu_resource_shutdown():
+    recorder.resource = False
     recorder.note('npu_resource_shutdown')
 
 

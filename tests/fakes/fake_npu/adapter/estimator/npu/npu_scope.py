@@ -7,8 +7,8 @@ from fake_npu import recorder
 
 
 def keep_dtype_value():
-    """The mark of nodes to keep from mixed precision: True, on r1.15 an integer."""
-    return tf.AttrValue(i=1) if recorder.version == 'r1.15' else tf.AttrValue(b=True)
+    """The mark of nodes to keep from mixed precision: True, from r1.8 on an integer."""
+    return tf.AttrValue(b=True) if recorder.version == 'r1.5' else tf.AttrValue(i=1)
 
 
 @contextlib.contextmanager

@@ -3,17 +3,24 @@
 import os
 
 import tensorflow.compat.v1 as tf
+from fake_npu import recorder
 
 from .npu_scope import keep_dtype_value
 
 _LOOP = 'npu_runconfig'
 
 
-def get_ranksize():
-    """A string, as it is in the environment."""
-    if 'RANK_SIZE' in os.environ and 'CM_WORKER_SIZE' in os.environ:
-        raise ValueError('RANK_SIZE and CM_WORKER_SIZE are both set')
-    return os.environ.get('RANK_SIZE', os.environ.get('CM_WORKER_SIZE', '1'))
+if recorder.version == 'r1.15':
+    def get_ranksize():
+        """A string, as it is in the environment."""
+        if 'RANK_SIZE' in os.environ and 'CM_WORKER_SIZE' in os.environ:
+            raise ValueError('RANK_SIZE and CM_WORKER_SIZE are both set')
+        return os.environ.get('RANK_SIZE', os.environ.get('CM_WORKER_SIZE', '1'))
+
+
+def ranks():
+    """The number of ranks; the fakes' own, as before r1.11 there is no function for it."""
+    return int(get_ranksize() if recorder.version == 'r1.15' else os.environ.get('RANK_SIZE', '1'))
 
 
 class IterationPerLoop:

@@ -1,0 +1,269 @@
+"""Damaged, odd and stale files among good ones: each is named, and the rest goes on."""
+
+import json
+import os
+import shutil
+import struct
+import sys
+
+import device_dump
+import numpy as np
+import pytest
+
+from precision_tool.workspace import Workspace
+
+CLI = 'precision_tool/cli.py'
+TIME = 1704067200000000
+VALUES = np.arange(1, 11, dtype=np.float32)
+FLOATS = {'data_type': 1, 'shape': [10]}
+GRAPH = """graph { name: "ge_default" op { name: "one" type: "Add" output_desc { dtype: DT_FLOAT } }
+op { name: "two" type: "Add" input: "one:0" output_desc { dtype: DT_FLOAT
+attr { key: "x" value { i: 1 } } } attr { key: "pass_name" value { s: "MyPass" } } } }"""
+
+
+GOOD = ((VALUES.tobytes(), FLOATS),)
+
+
+def npu(folder, name, number, outputs=GOOD, inputs=(), op_type='Add'):
+    path = os.path.join(str(folder), f'{op_type}.{name}.{number}.2.{TIME + number}')
+    device_dump.write(path, outputs, inputs, name.encode())
+    return path
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    """Operators one and two, their golden tensors, and a graph; all is well."""
+    workspace = Workspace(str(tmp_path / 'precision_data'))
+    for folder in (workspace.npu_dump(), workspace.npu_graph(), workspace.tf_dump):
+        os.makedirs(folder)
+    for number, name in enumerate(('one', 'two'), 1):
+        npu(workspace.npu_dump(), name, number)
+        np.save(os.path.join(workspace.tf_dump, f'{name}.0.{TIME}.npy'), VALUES)
+    with open(os.path.join(workspace.npu_graph(), 'ge_proto_00001_Build.txt'), 'w') as stream:
+        stream.write(GRAPH)
+    return workspace
+
+
+@pytest.fixture
+def answer(run):
+    """Run a command with --json: (exit status, answer)."""
+    def command(*words):
+        done = run(CLI, '--json', *words)
+        assert done.out, done.err
+        return done.status, json.loads(done.out)
+    return command
+
+
+def text_of(data):
+    return '\n'.join(data['lines'])
+
+
+def test_a_good_run_is_healthy(answer, workspace):
+    status, data = answer('ac')
+    assert (status, data['faults'], data['skipped']) == (0, [], [])
+    assert '2 pairs of tensors compared, 0 not comparable, 0 outputs without' in text_of(data)
+    assert 'npu/debug_0/dump with tf/dump, as of 20' in text_of(data)
+    assert data['lines'][-1] == 'verdict: nothing wrong was found'
+
+
+@pytest.mark.parametrize('command', ['ac', 'vc'])
+def test_other_names_are_not_called_healthy(answer, workspace, command):
+    for name in os.listdir(workspace.tf_dump):
+        os.rename(os.path.join(workspace.tf_dump, name),
+                  os.path.join(workspace.tf_dump, f'other_{name}'))
+    status, data = answer(command)
+    assert status == 1 and 'nothing wrong' not in text_of(data)
+    assert '0 pairs of tensors compared, 0 not comparable, 4 outputs without' in text_of(data)
+    assert 'nothing was compared' in text_of(data)
+
+
+def break_operator(workspace, name='two'):
+    path = next(os.path.join(workspace.npu_dump(), each)
+                for each in os.listdir(workspace.npu_dump()) if f'.{name}.' in each)
+    device_dump.write(path, [((-VALUES).tobytes(), FLOATS)], op_name=name.encode())
+
+
+def test_a_changed_dump_is_compared_anew(answer, workspace):
+    assert answer('ac')[0] == 0
+    break_operator(workspace)
+    status, data = answer('ac')
+    assert status == 1 and 'two breaks' in text_of(data)
+    assert len(os.listdir(workspace.vector_compare)) == 2
+    answer('ac')
+    assert len(os.listdir(workspace.vector_compare)) == 2    # nothing has changed
+
+
+def test_other_comparisons_do_not_hide_the_own_one(answer, workspace):
+    break_operator(workspace)
+    answer('ac')
+    status, _ = answer('vc', '-lt', workspace.tf_dump, '-rt', workspace.tf_dump)
+    assert status == 0
+    status, data = answer('ac')
+    assert status == 1 and 'two breaks' in text_of(data)
+    # The newest one, of whatever folders, is what `vcs` lists, and it says so.
+    status, data = answer('vcs')
+    assert status == 0 and 'tf/dump with tf/dump' in data['lines'][0]
+
+
+def test_a_broken_overflow_record_hides_no_other(answer, workspace):
+    os.makedirs(workspace.overflow_dump)
+    broken = os.path.join(workspace.overflow_dump, f'Opdebug.Node_OpDebug.1.2.{TIME}')
+    with open(broken, 'wb') as stream:
+        stream.write(b'garbage')
+    states = [0x20, 0, 0, 1 << 40]
+    record = struct.pack('<6I', 0x5a5a5a5a, 1, 1, 0, 0, 112) + struct.pack(
+        '<14Q', 1, 2, 7, 0, 0, 0, 0x1000, 0x2000, 0, 0, *states)
+    npu(workspace.overflow_dump, 'Node_OpDebug', 7, op_type='Opdebug', outputs=[
+        (record, {'data_type': 4, 'shape': [len(record)]})])
+    npu(workspace.overflow_dump, 'seven', 7)
+    status, data = answer('ac')
+    table, = data['tables']
+    assert status == 1 and table['rows'][0]['operator'] == 'seven'
+    assert table['rows'][0]['status'] == '0x20 0x0 0x0 0x10000000000'
+    assert 'next: python -m precision_tool npu_overflow' in text_of(data)
+    assert [fault.split(': ')[0] for fault in data['faults']] == [
+        os.path.relpath(broken, os.path.dirname(workspace.root))]
+    status, data = answer('npu_overflow')
+    assert status == 1 and data['tables'][1]['rows'][0]['max'] == 10
+    assert any('pc_start 0x1000' in line for line in data['lines'])
+
+
+@pytest.mark.parametrize('version, states', [(0, [0]), (1, [0, 0, 0, 0])])
+def test_a_record_without_a_status_is_no_overflow(answer, workspace, version, states):
+    os.makedirs(workspace.overflow_dump)
+    record = struct.pack('<6I', 0x5a5a5a5a, version, 1, 0, 0, 88) + struct.pack(
+        f'<{10 + len(states)}Q', 1, 2, 7, 0, 0, 0, 0x1000, 0x2000, 0, 0, *states)
+    npu(workspace.overflow_dump, 'Node_OpDebug', 7, op_type='Opdebug', outputs=[
+        (record, {'data_type': 4, 'shape': [len(record)]})])
+    status, data = answer('ac')
+    assert status == 0 and data['lines'][-1] == 'verdict: nothing wrong was found'
+
+
+def test_handles_and_null_inputs_are_no_fault(answer, workspace):
+    npu(workspace.npu_dump(), 'two', 2, inputs=[
+        (struct.pack('<Q', 77), {'data_type': 23, 'shape': []}),
+        (b'', dict(FLOATS, size=40, address=0))])
+    for command in ('ac', 'vc'):
+        status, data = answer(command)
+        assert status == 0, text_of(data)
+        assert data['faults'] == []
+        assert [line.split(': ')[0] for line in data['skipped']] == ['two:input:0', 'two:input:1']
+    status, data = answer('dc', workspace.npu_dump())
+    assert status == 0
+    assert len(data['tables'][0]['rows']) == 3    # the handle too
+
+
+def test_an_odd_tensor_costs_no_other(answer, workspace):
+    odd = {'data_type': 1, 'shape': [1] * 40}
+    npu(workspace.npu_dump(), 'three', 3, [(VALUES.tobytes(), FLOATS), (b'1234', odd)])
+    with open(os.path.join(workspace.npu_dump(), f'Add.four.4.2.{TIME + 4}'), 'wb') as stream:
+        stream.write(b'\xff' * 50)
+    for command in ('ac', 'vc'):
+        status, data = answer(command)
+        assert status == 1 and '2 pairs of tensors compared, 2 not' in text_of(data)
+        assert [fault.split(':')[0] for fault in data['faults']] == ['three', 'four']
+    status, data = answer('dc', workspace.npu_dump())
+    assert status == 1 and len(data['tables'][0]['rows']) == 3 and len(data['faults']) == 2
+    status, data = answer('ni', 'three')
+    assert [row['max'] for row in data['tables'][0]['rows']] == [10, 'nan']
+
+
+def test_a_cut_row_of_a_mapping_costs_no_operator(answer, workspace):
+    long_name = f'Add.{"x" * 260}.3.2.{TIME + 3}'
+    os.rename(npu(workspace.npu_dump(), 'three', 3), os.path.join(workspace.npu_dump(), '123'))
+    with open(os.path.join(workspace.npu_dump(), 'mapping.csv'), 'w') as stream:
+        stream.write(f'123,{long_name}\n456,Add.y')
+        stream.write('\n789\n')
+    for command in (['ac'], ['vc'], ['dc', workspace.npu_dump()], ['data'], ['ls', 'dump']):
+        status, data = answer(*command)
+        assert len(data['faults']) == 1 and 'mapping.csv:3: ' in data['faults'][0], command
+    _, data = answer('dc', workspace.npu_dump())
+    assert len(data['tables'][0]['rows']) == 3
+
+
+def test_a_broken_graph_hides_no_other(answer, workspace):
+    shutil.copy(os.path.join(workspace.npu_graph(), 'ge_proto_00001_Build.txt'),
+                os.path.join(workspace.npu_graph(), 'ge_proto_00003_Build.txt'))
+    with open(os.path.join(workspace.npu_graph(), 'ge_proto_00002_Build.txt'), 'w') as stream:
+        stream.write('{"graph": 3')
+    for command in (['ac'], ['vc'], ['ls'], ['ls', '-n', 'two'], ['ni', 'two'], ['data']):
+        _, data = answer(*command)
+        assert len(data['faults']) == 1 and 'ge_proto_00002' in data['faults'][0], command
+    assert {'folder': 'npu/debug_0', 'what': 'graphs', 'count': 2} in answer(
+        'data')[1]['tables'][0]['rows']
+
+
+def test_a_part_of_a_tensor_is_compared(answer, workspace):
+    npu(workspace.npu_dump(), 'two', 2, [(VALUES[:4].tobytes(), FLOATS)])
+    status, data = answer('vc')
+    assert status == 0, data
+    folder, = os.listdir(workspace.vector_compare)
+    with open(os.path.join(workspace.vector_compare, folder, f'result_{folder}.csv')) as stream:
+        assert 'compared 4 of 10 values: the rest is not in the dump' in stream.read()
+
+
+def test_values_of_padded_scalars_are_compared(answer, workspace):
+    npu(workspace.npu_dump(), 'two', 2, [(VALUES.tobytes(), {'data_type': 1, 'shape': []})])
+    np.save(os.path.join(workspace.tf_dump, f'two.0.{TIME}.npy'), VALUES[0])
+    status, data = answer('vc')
+    assert status == 0 and '2 pairs of tensors compared' in text_of(data)
+
+
+def test_cp_says_which_tensor_it_took(run, workspace):
+    path = npu(workspace.npu_dump(), 'two', 2, [(VALUES.tobytes(), FLOATS)],
+               [((-VALUES).tobytes(), FLOATS)])
+    golden = os.path.join(workspace.tf_dump, f'two.0.{TIME}.npy')
+    done = run(CLI, 'cp', path, golden)
+    assert done.status == 0 and f'left: {path}: output 0, of 2; ' in done.out, done.err
+    done = run(CLI, 'cp', f'{path}:input:0', golden)
+    assert done.status == 1 and f'left: {path}: input 0' in done.out
+    done = run(CLI, 'cp', golden, f'{path}:output:3')
+    assert done.status == 2 and 'no output 3; has input 0, output 0' in done.err
+    device_dump.write(path)
+    for words in (['cp', path, golden], ['pt', path]):
+        done = run(CLI, *words)
+        assert done.status == 2 and done.err.endswith('a dump without tensors\n')
+
+
+def test_ni_blames_what_was_wrong(run, workspace):
+    done = run(CLI, 'ni', 'two', '-g', 'foo')
+    assert done.status == 2 and '--graph foo: not in the name of a graph' in done.err
+    assert 'ge_default' in done.err and 'no such operator' not in done.err
+    done = run(CLI, 'vc', '-g', 'foo')
+    assert done.status == 2 and '--graph foo: ' in done.err
+    # Without a graph, what was dumped is shown.
+    shutil.rmtree(workspace.npu_graph())
+    done = run(CLI, 'ni', 'two')
+    assert done.status == 0 and 'NPU dump Add.two' in done.out and 'TensorFlow two' in done.out
+    assert run(CLI, 'ni', 'nobody').status == 2
+
+
+def test_the_next_command_keeps_the_root_and_works(run, workspace, tmp_path):
+    break_operator(workspace)
+    os.rename(workspace.root, str(tmp_path / 'other place'))
+    done = run(CLI, '--root', 'other place', 'ac')
+    line = next(line for line in done.out.splitlines() if 'next: ' in line)
+    assert line == "     next: python -m precision_tool --root 'other place' ni two"
+    assert run(CLI, '--root', 'other place', 'ni', 'two').status == 0
+
+
+@pytest.mark.parametrize('passes, command', [
+    (['Other', 'MyPass'], 'ls -f MyPass'), (['Other'], None)])
+def test_operators_of_a_fusion_are_suggested_if_there_are_any(run, workspace, passes, command):
+    os.makedirs(workspace.fusion)
+    with open(os.path.join(workspace.fusion, 'fusion_result.json'), 'w') as stream:
+        stream.write('{"graphId": "0_1", "graph_fusion": {')
+        stream.write(', '.join(f'"{name}": {{"effect_times": "1"}}' for name in passes) + '}}')
+    done = run(CLI, 'ac')
+    assert f'{len(passes)} fusion passes changed the graph' in done.out
+    if command:
+        assert f'next: python -m precision_tool {command}' in done.out
+        assert run(CLI, *command.split()).status == 0
+    else:
+        assert 'next: ' not in done.out
+
+
+def test_tf_dump_runs_its_command_always(run, workspace):
+    os.makedirs(workspace.tf_debug)
+    done = run(CLI, 'tf_dump', sys.executable, '-c', 'print("ran", flush=True)')
+    assert done.out.startswith('ran') and done.status == 2    # it left no run
