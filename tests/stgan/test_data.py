@@ -272,6 +272,30 @@ def test_load_images_leaves_out_and_names_the_broken_ones(tmp_path, toy_data, ca
         assert f'warning: {path}: not a readable image' in line
 
 
+@pytest.mark.parametrize('heals', [True, False])
+def test_a_batch_that_cannot_be_read_is_read_once_more(tmp_path, monkeypatch, toy_data, heals):
+    """As on a network file system; if no image is to blame and it fails again, that is an error."""
+    shutil.copytree(str(toy_data), str(tmp_path / 'toy'))
+    paths = CelebA(str(tmp_path / 'toy')).paths(range(4))
+    looked = []
+
+    def look(some, *_):
+        looked.append(list(some))
+        if heals:
+            shutil.copy(str(toy_data / 'img_align_celeba' / '000003.jpg'), paths[2])
+        return []
+    monkeypatch.setattr(data, 'unreadable_images', look)
+    spoil(paths[2])
+    if heals:
+        batches = list(data.load_images(paths, 32, True, 2))
+        assert [indices.tolist() for indices, _ in batches] == [[0, 1], [2, 3]]
+        assert looked == [paths[2:]]
+    else:
+        with pytest.raises(tf.errors.OpError):
+            list(data.load_images(paths, 32, True, 2))
+        assert looked == [paths[2:]] * 2
+
+
 def test_a_folder_that_is_gone_is_no_unreadable_image(tmp_path, toy_data):
     shutil.copytree(str(toy_data), str(tmp_path / 'toy'))
     paths = CelebA(str(tmp_path / 'toy')).paths(range(9))
