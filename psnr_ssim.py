@@ -20,28 +20,45 @@ def main():
     parser.add_argument('--allow_lossy', action='store_true', help='measure JPEG sheets too')
     parser.add_argument('--allow_incomplete', action='store_true',
                         help='measure although sheets of labels.csv are missing')
+    parser.add_argument('--output_dir', metavar='DIR', default='',
+                        help='folder of the report; default: the one that holds the sheets\' '
+                        'folder')
     args = parser.parse_args()
     if args.threads is not None and args.threads < 1:
         parser.error(f'--threads {args.threads}: expected at least 1')
 
-    from rich.console import Console
-    from rich.table import Table
-
-    from stgan import metrics, sheets
+    from stgan import metrics, reports, sheets
     from stgan.config import experiment_folder
     path = args.img_dir or os.path.join(experiment_folder(args.experiment_name), 'sample_testing')
     folder = sheets.open_folder(path, args.allow_lossy, args.allow_incomplete)
+    report = reports.report_path(folder, args.output_dir, metrics.REPORT)
 
-    report_folder = os.path.dirname(os.path.normpath(path)) or '.'
-    summary = metrics.write_report(report_folder, metrics.measure_folder(folder, args.threads))
-    table = Table('', 'images', 'PSNR in dB', 'SSIM', title='source vs reconstruction')
-    table.add_row('this run', str(summary['images']),
+    values = metrics.measure_folder(folder, args.threads)
+    summary = metrics.summarize(folder, values)
+    # Before anything is written, which may fail.
+    print_table(folder, summary)
+    reports.print_conditions(folder, reports.unlike_paper(folder))
+    with reports.report_errors():
+        metrics.write_report(report, folder, values, summary)
+    print(f'wrote {os.path.splitext(report)[0]}.json, .csv, .png')
+
+
+def print_table(folder, summary):
+    """Print the figures beside the paper's, with the conditions of both."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from stgan import metrics, reports
+    table = Table('', 'sheets', 'size', 'intensity', 'PSNR in dB', 'SSIM',
+                  title='source vs reconstruction')
+    table.add_row('this run', str(summary['images']), str(folder.img_size),
+                  reports.number_in_words(folder.intensity),
                   'equal' if summary['psnr'] is None else f'{summary["psnr"]:.2f}',
                   f'{summary["ssim"]:.3f}')
-    table.add_row('paper', str(metrics.PAPER_IMAGES), str(metrics.PAPER_PSNR),
-                  str(metrics.PAPER_SSIM))
+    table.add_row('paper', *map(str, (reports.PAPER_SHEETS, reports.PAPER_SIZE,
+                                      reports.PAPER_INTENSITY, metrics.PAPER_PSNR,
+                                      metrics.PAPER_SSIM)))
     Console().print(table)
-    print(f'wrote {os.path.join(report_folder, "psnr_ssim")}.json, .csv, .png')
 
 
 if __name__ == '__main__':

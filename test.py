@@ -10,7 +10,7 @@ Examples:
 """
 
 from pylib import ArgumentParser, run_command
-from stgan.config import TestConfig, add_options, from_args, load_config
+from stgan.config import TestConfig, add_options, from_args, given, load_config
 from stgan.sheets import plan_test
 
 
@@ -25,11 +25,14 @@ def main():
         from stgan.testing import show_session
         show_session(options)
         return
+    options.check_used(given(parser, args))
     config, _ = load_config(options.folder)
     plan = plan_test(config, options)
 
     from stgan.testing import make_sheets
-    make_sheets(options, config, plan)
+    from tflib import faults
+    with faults.one_line(options.folder, 'lower --edit_batch', 'the same command goes on'):
+        make_sheets(options, config, plan)
 
 
 if __name__ == '__main__':

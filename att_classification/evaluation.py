@@ -8,19 +8,21 @@ from typing import List, NamedTuple
 import numpy as np
 from rich.console import Console
 from rich.table import Table
-from tqdm import tqdm
 
 import imlib
 from att_classification.models import classifier
+from att_classification.options import SIZES
 from att_classification.training import DESCRIPTION
-from pylib import UserError, atomic_path, read_json, write_json
-from stgan import sheets
+from pylib import UserError, atomic_path, progress, read_json, write_json
+from stgan import reports, sheets
 from stgan.attributes import CELEBA_ATTRIBUTES, DEFAULT_ATTRIBUTES
 from stgan.celeba import CelebA
 from tflib import checkpoint, tf, utils
 
-# Paper, table 1: mean over the 13 attributes, 19,962 images at 128x128, test_int 2.
+# Paper, table 1: mean over the 13 attributes, by the published classifier; in which conditions
+# else: `reports.PAPER_SHEETS` and what follows there.
 PAPER_ACCURACY = 0.8605
+REPORT = 'attribute_accuracy.json'
 
 
 class Classifier:
@@ -31,20 +33,18 @@ class Classifier:
 
     Attributes:
         atts: names of the attributes it predicts; img_size: of its input.
+        is_published: whether no description tells that it was trained here.
     """
 
     def __init__(self, path, device='auto', threads=-1):
-        if os.path.isdir(path):
-            newest = checkpoint.latest(path)
-            if newest is None:
-                raise UserError(f'{path}: no classifier checkpoint; train one with '
-                                'att_classification/train.py or put the published 128.ckpt there')
-            path = newest
+        path = checkpoint.meant_by(path, 'no classifier checkpoint; train one with '
+                                   'att_classification/train.py or put the published 128.ckpt '
+                                   'there')
         description_path = os.path.join(os.path.dirname(path), DESCRIPTION)
         self.path, self.atts, self.img_size = path, list(CELEBA_ATTRIBUTES), 128
-        if os.path.exists(description_path):
-            description = read_json(description_path)
-            self.atts, self.img_size = description['attributes'], description['img_size']
+        self.is_published = not os.path.exists(description_path)
+        if not self.is_published:
+            self.atts, self.img_size = _read_description(description_path)
         with tf.Graph().as_default() as graph:
             self._images = tf.placeholder(tf.float32, [None, None, None, 3])
             resized = tf.image.resize_bicubic(self._images, [self.img_size] * 2)
@@ -57,6 +57,17 @@ class Classifier:
     def predict(self, images):
         """{0,1} labels int64 [N,n_att] of uint8 images [N,S,S,3]; other sizes are resized."""
         return self._session.run(self._predictions, {self._images: imlib.to_float(images)})
+
+
+def _read_description(path):
+    """(attributes, image size) that a classifier.json tells."""
+    description = read_json(path)
+    atts, size = description.get('attributes'), description.get('img_size')
+    if (not isinstance(atts, list) or not atts or not all(isinstance(att, str) for att in atts)
+            or len(set(atts)) < len(atts) or type(size) is not int or size not in SIZES):
+        raise UserError(f'{path}: expected attributes and img_size as att_classification/train.py '
+                        'writes them; restore it, or name another classifier with --checkpoint')
+    return atts, size
 
 
 class Result(NamedTuple):
@@ -78,7 +89,7 @@ def _sheet_labels(folder, atts, dataroot):
         return OrderedDict((name, folder.labels[name][1][columns]) for name in names)
     if not dataroot:
         raise UserError(f'{folder.path}: no {sheets.LABELS}; name the data folder with --dataroot')
-    celeba = CelebA(dataroot, atts)
+    celeba = CelebA(dataroot, atts, labels_only=True)
     labels = OrderedDict()
     for name in names:
         position = re.match(r'\d+', name)
@@ -99,9 +110,6 @@ def _edit_columns(folder, atts, known):
     columns = OrderedDict((column.attributes[0], index)
                           for index, column in enumerate(folder.columns)
                           if column.kind == 'edit' and len(column.attributes) == 1)
-    if not columns and len(folder.columns) == 1 + len(DEFAULT_ATTRIBUTES):
-        # Sheets of the published code without their setting.txt.
-        columns = OrderedDict((att, 1 + i) for i, att in enumerate(DEFAULT_ATTRIBUTES))
     if len(columns) < sum(column.kind == 'edit' for column in folder.columns):
         raise UserError(f'{folder.path}: its sheets do not show one edit per attribute; take the '
                         'folder that `test.py --test_int 2` writes (sample_testing)')
@@ -130,7 +138,7 @@ def evaluate(folder, classifier_, atts=None, dataroot=None):
     predicted = [classifier_.atts.index(att) for att in atts]
     labels = _sheet_labels(folder, atts, dataroot)
     wrong = np.zeros([1 + len(atts), len(atts)])
-    for name, label in tqdm(labels.items(), unit='sheet', dynamic_ncols=True):
+    for name, label in progress(labels.items(), unit='sheet'):
         source, results = folder.read(name)
         images = np.concatenate([source[np.newaxis], results[list(columns.values())]])
         wrong += classifier_.predict(images)[:, predicted] != label
@@ -142,11 +150,24 @@ def evaluate(folder, classifier_, atts=None, dataroot=None):
                   accuracy=np.diagonal(wrong[1:]).copy(), error=error, error_each=each)
 
 
-def print_result(result):
+def unlike_paper(folder, classifier_, result):
+    """In which conditions a `Result` differs from the paper's, in words."""
+    found = reports.unlike_paper(folder)
+    if sorted(result.atts) != sorted(DEFAULT_ATTRIBUTES):
+        found.append(f'the mean of {" ".join(result.atts)} instead of the published '
+                     f'{len(DEFAULT_ATTRIBUTES)} attributes')
+    if not classifier_.is_published:
+        found.append(f'a classifier trained here ({classifier_.path}) instead of the published '
+                     '128.ckpt')
+    return found
+
+
+def print_result(folder, result):
     """Print accuracy and error per attribute, then which other attributes each edit disturbs."""
     console = Console()
     table = Table('attribute', 'edit accuracy', 'error of the others', 'source accuracy',
-                  title=f'attribute accuracy on {result.images} sheets')
+                  title=f'attribute accuracy on {result.images} sheets of {folder.img_size}x'
+                        f'{folder.img_size}, intensity {reports.number_in_words(folder.intensity)}')
     rows = zip(result.atts, result.accuracy, result.error, result.source_accuracy)
     for att, accuracy, error, source in rows:
         table.add_row(att, f'{accuracy:.2%}', f'{error:.2%}', f'{source:.2%}')
@@ -155,6 +176,8 @@ def print_result(result):
                   f'{result.source_accuracy.mean():.2%}')
     table.add_row('paper (CelebA)', f'{PAPER_ACCURACY:.2%}', '', '')
     console.print(table)
+    print(f'paper: {reports.PAPER_SHEETS} sheets of {reports.PAPER_SIZE}x{reports.PAPER_SIZE}, '
+          f'intensity {reports.PAPER_INTENSITY}', flush=True)
     table = Table('edited', *[str(1 + i) for i in range(len(result.atts))],
                   title='changed beside the edit [%], by attribute')
     for i, (att, row) in enumerate(zip(result.atts, result.error_each)):
@@ -163,9 +186,10 @@ def print_result(result):
     console.print(table)
 
 
-def write_result(folder, result):
-    """Write attribute_accuracy.json and .png into `folder`."""
-    write_json(os.path.join(folder, 'attribute_accuracy.json'), OrderedDict(
+def write_result(path, folder, result):
+    """Write the report to `path`, a JSON file, and beside it the confusions as .png."""
+    write_json(path, OrderedDict(
+        sheets=reports.sheets_in_report(folder, path),
         images=result.images,
         mean_accuracy=result.accuracy.mean(),
         mean_error=result.error.mean(),
@@ -174,24 +198,32 @@ def write_result(folder, result):
         source_accuracy=OrderedDict(zip(result.atts, result.source_accuracy)),
         error_each=OrderedDict((att, OrderedDict(zip(result.atts, row)))
                                for att, row in zip(result.atts, result.error_each)),
-        paper={'images': 19962, 'mean_accuracy': PAPER_ACCURACY}))
-    _plot_confusion(os.path.join(folder, 'attribute_accuracy.png'), result)
+        **reports.conditions(folder),
+        paper=OrderedDict(images=reports.PAPER_SHEETS, mean_accuracy=PAPER_ACCURACY,
+                          img_size=reports.PAPER_SIZE, test_int=reports.PAPER_INTENSITY)))
+    _plot_confusion(os.path.splitext(path)[0] + '.png', result)
 
 
 def measure(folder, config):
-    """Do what test.py does: evaluate, print, write the report beside the folder of the sheets.
+    """Do what test.py does: evaluate, print, write the report.
 
     Args:
         folder: a `sheets.SheetFolder`.
         config: an `options.EvaluationConfig`.
     """
+    if config.dataroot and None not in folder.labels.values():
+        raise UserError(f'--dataroot: has no effect, as {os.path.join(folder.path, sheets.LABELS)} '
+                        'has the labels')
+    report = reports.report_path(folder, config.output_dir, REPORT)
     utils.select_gpus(config.gpu)
     classifier_ = Classifier(config.checkpoint, config.device, config.threads)
     result = evaluate(folder, classifier_, config.atts, config.dataroot)
-    print_result(result)
-    report_folder = os.path.dirname(os.path.abspath(folder.path))
-    write_result(report_folder, result)
-    print(f'wrote {os.path.join(report_folder, "attribute_accuracy")}.json, .png')
+    # Before anything is written, which may fail.
+    print_result(folder, result)
+    reports.print_conditions(folder, unlike_paper(folder, classifier_, result))
+    with reports.report_errors():
+        write_result(report, folder, result)
+    print(f'wrote {os.path.splitext(report)[0]}.json, .png')
 
 
 def _plot_confusion(path, result):

@@ -11,6 +11,7 @@ from stgan.config import (
     dataroot_option,
     device_option,
     gpu_option,
+    max_bad_images_option,
     on_nan_option,
     option,
     split_option,
@@ -19,6 +20,7 @@ from stgan.config import (
 )
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+SIZES = range(32, 4097, 32)    # of the images: there are five poolings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,8 +32,9 @@ class TrainingConfig:
                                    metavar='NAME')
     use_cropped_img: bool = cropped_option()
     split: str = split_option()
-    img_size: int = option(128, 'image height and width, a multiple of 32', minimum=32,
-                           maximum=4096)
+    max_bad_images: float = max_bad_images_option()
+    img_size: int = option(128, 'image height and width, a multiple of 32', minimum=SIZES[0],
+                           maximum=SIZES[-1])
 
     output_dir: str = option(HERE, 'folder of checkpoints/ and logs; default: that of train.py',
                              section='training')
@@ -50,9 +53,10 @@ class TrainingConfig:
     def check(self):
         """Return self if every value is legal, else raise a UserError that names the flag."""
         check_values(self)
-        if self.img_size % 32:
+        if self.img_size not in SIZES:
             raise UserError(f'--img_size {self.img_size}: expected a multiple of 32 (five '
                             'poolings)')
+        _check_different(self.atts)
         return self
 
 
@@ -69,7 +73,10 @@ class EvaluationConfig:
                                     'labels.csv')
     atts: Tuple[str, ...] = option((), 'measure edits of these attributes; default: all of the '
                                    'sheets', metavar='NAME')
+    allow_lossy: bool = option(False, 'measure JPEG sheets too')
     allow_incomplete: bool = option(False, 'measure although sheets of labels.csv are missing')
+    output_dir: str = option('', "folder of the report; default: the one that holds the sheets' "
+                             'folder', metavar='DIR')
 
     gpu: str = gpu_option(section='device')
     device: str = device_option()
@@ -77,4 +84,12 @@ class EvaluationConfig:
 
     def check(self):
         """Return self if every value is legal, else raise a UserError that names the flag."""
-        return check_values(self)
+        check_values(self)
+        _check_different(self.atts)
+        return self
+
+
+def _check_different(atts):
+    for position, name in enumerate(atts):
+        if name in atts[:position]:
+            raise UserError(f'--atts: {name} is named twice')

@@ -19,10 +19,12 @@ def main():
     parser = ArgumentParser(description=__doc__)
     add_options(parser, EvaluationConfig)
     config = from_args(EvaluationConfig, parser.parse_args())
-    folder = open_folder(config.img_dir, allow_incomplete=config.allow_incomplete)
+    folder = open_folder(config.img_dir, config.allow_lossy, config.allow_incomplete)
 
     from att_classification.evaluation import measure
-    measure(folder, config)
+    from tflib import faults
+    with faults.one_line(config.checkpoint, 'free some, or take a machine with more'):
+        measure(folder, config)
 
 
 if __name__ == '__main__':

@@ -62,18 +62,22 @@ class _TestAccuracy:
 
     def write(self, session, name):
         """Write the accuracy per attribute to test_accuracy.json and print the mean."""
-        hits = np.zeros(len(self._celeba.atts))
-        start = 0
-        for images in data.load_images(self._paths, self._img_size, self._celeba.crop, 64):
-            labels = self._celeba.labels[self._indices[start:start + len(images)]]
+        hits, count, unreadable = np.zeros(len(self._celeba.atts)), 0, []
+        for positions, images in data.load_images(
+                self._paths, self._img_size, self._celeba.crop, 64, unreadable=unreadable):
+            labels = self._celeba.labels[self._indices[positions]]
             logits = session.run(self._logits, {self._images: images})
             hits += ((logits > 0) == (labels == 1)).sum(axis=0)
-            start += len(images)
-        accuracy = hits / len(self._paths)
+            count += len(images)
+        if not count:
+            raise UserError(f'{self._paths[0]}: not a readable image ({unreadable[0][1]}), nor is '
+                            'any other test image; scripts/check_data.py finds all')
+        accuracy = hits / count
         write_json(os.path.join(self._folder, ACCURACY), OrderedDict(
-            checkpoint=name, images=len(self._paths), mean=accuracy.mean(),
+            checkpoint=name, images=count, unreadable_images=len(unreadable), mean=accuracy.mean(),
             attributes=OrderedDict(zip(self._celeba.atts, accuracy))))
-        print(f'\n{name}: accuracy {accuracy.mean():.2%} on {len(self._paths)} test images',
+        left_out = f', {len(unreadable)} unreadable ones left out' if unreadable else ''
+        print(f'\n{name}: accuracy {accuracy.mean():.2%} on {count} test images{left_out}',
               flush=True)
 
 
@@ -111,12 +115,13 @@ def train(config):
     description = OrderedDict(attributes=list(celeba.atts), img_size=config.img_size,
                               seed=config.seed, batch_size=batch_size)
     description_path = os.path.join(checkpoints, DESCRIPTION)
-    if not config.clear and os.path.exists(description_path) and (
-            read_json(description_path) != description):
+    if not config.clear and checkpoint.any_in(checkpoints) and (
+            os.path.exists(description_path) and read_json(description_path) != description):
         raise UserError(f'{description_path}: trained with other attributes, img_size, seed or '
-                        'batch_size; take another --output_dir, or --clear to start over')
+                        'batch_size; give those, or take another --output_dir')
     with FolderLock(folder), tf.Graph().as_default():
-        batches = data.TrainingBatches(celeba, indices, config.img_size, batch_size, config.seed)
+        batches = data.TrainingBatches(celeba, indices, config.img_size, batch_size, config.seed,
+                                       config.max_bad_images)
         graph = build(batches.batch, config.seed)
         test = _TestAccuracy(celeba, config.img_size, folder)
         newest = None if config.clear else checkpoint.latest(checkpoints)
@@ -125,6 +130,8 @@ def train(config):
         print(f'{utils.tensorflow_version()} on the {device}: {len(celeba.atts)} attributes, '
               f'{len(indices)} images to train on, {len(celeba.part("test"))} to test on '
               f'({celeba.split})', flush=True)
+        for note in celeba.notes:
+            print(note, flush=True)
         if config.clear:
             remove_training(folder, ACCURACY)
         write_json(description_path, description)

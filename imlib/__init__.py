@@ -1,9 +1,14 @@
 """Images as arrays: float [H,W,3] in [-1,1] inside the networks, uint8 [H,W,3] in files."""
 
+import warnings
+
 import numpy as np
 from PIL import Image
 
 from pylib import UserError, atomic_path
+
+# It counts as none, see `orientation`.
+warnings.filterwarnings('ignore', 'Corrupt EXIF data', UserWarning)
 
 # Sheets grow with the number of columns; Pillow's limit for "decompression bombs" still holds.
 _READ_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
@@ -33,6 +38,29 @@ def size(path):
             return image.size
     except _READ_ERRORS as error:
         raise UserError(f'{path}: not a readable image ({_reason(error)})') from None
+
+
+def orientation(file):
+    """Return how an image file (path or binary stream) says it is turned: 1 (upright) to 8.
+
+    Source: EXIF 2.3, tag 0x0112. No image, or one that says nothing, is upright.
+    """
+    try:
+        with Image.open(file) as image:
+            value = image.getexif().get(0x0112, 1)
+    except Exception:    # what damaged metadata raises is not documented
+        return 1
+    return value if value in range(1, 9) else 1
+
+
+def upright_size(path):
+    """Return (width, height) of an image file as it is to be seen, see `orientation`.
+
+    Raises:
+        UserError: missing or no image.
+    """
+    width, height = size(path)
+    return (height, width) if orientation(path) >= 5 else (width, height)
 
 
 def _reason(error):

@@ -5,10 +5,8 @@ import os
 import shlex
 import shutil
 import subprocess
-import sys
 
 import numpy as np
-from tqdm import tqdm
 
 from precision_tool import auto_check, compare, comparisons, metrics, report, results, sources
 from precision_tool.dump_file import open_dump
@@ -16,7 +14,7 @@ from precision_tool.dump_tree import has_files
 from precision_tool.file_names import decoded_name, plain
 from precision_tool.ge_graph import draw
 from precision_tool.workspace import VARIABLE_ON, VARIABLES
-from pylib import RunFailed, UserError, atomic_path
+from pylib import RunFailed, UserError, atomic_path, progress
 
 # A golden run must have the operations that an NPU has: TensorFlow 2.x fuses some on CPUs, and
 # STGAN's training computes deep convolutions there as matrix products.
@@ -272,13 +270,12 @@ def _comparison(args, workspace, graphs):
     # The state before: what changes meanwhile makes the comparison an old one.
     states = [comparisons.source_of(workspace, folder)
               for folder in (left, right, workspace.npu_graph())]
-    with tqdm(unit='tensor', dynamic_ncols=True, leave=False,
-              disable=not sys.stderr.isatty()) as bar:
-        def progress(done, total):
+    with progress(unit='tensor', leave=False) as bar:
+        def show(done, total):
             bar.total = total
             bar.update(done - bar.n)
         result = compare.compare_folders(left, right, graphs, getattr(args, 'processes', None),
-                                         progress)
+                                         show)
     path = comparisons.new_path(workspace, getattr(args, 'output', None))
     page = path[:-len('.csv')] + '.html'
     suspect = compare.first_bad(result.rows, graphs, args.cosine)

@@ -1,5 +1,6 @@
 """Plain Python helpers that know nothing of images or TensorFlow."""
 
+from pylib.bars import progress
 from pylib.command import (
     ArgumentParser,
     CommandError,
@@ -27,13 +28,12 @@ from pylib.locks import FolderLock
 from pylib.memory import keep_freed_memory
 from pylib.native import hidden_native_errors
 from pylib.processes import parallel_map, usable_cores
-from pylib.signals import StopRequest
+from pylib.signals import StopRequest, child
 
 __all__ = [
     'UNFINISHED', 'ArgumentParser', 'CommandError', 'FolderLock', 'Interrupted', 'NotFinite',
-    'RunFailed', 'StopRequest', 'UserError', 'append_json_line', 'atomic_path',
+    'RunFailed', 'StopRequest', 'UserError', 'append_json_line', 'atomic_path', 'child',
     'cut_json_lines', 'hidden_native_errors', 'in_command', 'keep_freed_memory', 'parallel_map',
-    'read_json', 'read_json_lines', 'remove_unfinished', 'run_command', 'sync', 'usable_cores',
-    'warn',
-    'write_json', 'write_text',
+    'progress', 'read_json', 'read_json_lines', 'remove_unfinished', 'run_command', 'sync',
+    'usable_cores', 'warn', 'write_json', 'write_text',
 ]

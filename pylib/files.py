@@ -84,7 +84,7 @@ def read_json(path):
         UserError: the file is missing, unreadable, or holds something else than a JSON object.
     """
     try:
-        with open(path, encoding='utf-8') as stream:
+        with open(path, encoding='utf-8-sig') as stream:    # Windows' editors put a mark first
             value = json.load(stream)
     except OSError as error:
         raise UserError(f'{path}: {error.strerror}') from None

@@ -12,69 +12,94 @@ import functools
 import hashlib
 import itertools
 from collections import Counter, OrderedDict
-
-from tqdm import tqdm
+from typing import NamedTuple
 
 if not __package__:
     import _checkout
 
 import imlib
-from pylib import ArgumentParser, RunFailed, UserError, parallel_map, run_command, write_json
-from stgan.celeba import ALIGNED_SIZE, PARTS, CelebA
+from pylib import (
+    ArgumentParser,
+    RunFailed,
+    UserError,
+    parallel_map,
+    progress,
+    run_command,
+    write_json,
+)
+from stgan.celeba import PARTS, CelebA, image_fault
 
-HARMLESS = 'attributes that never change'    # unless they are to be edited
-SHOWN = 10    # problems of a kind on the terminal
+# Kinds that are no problem: of attributes, unless they are to be edited.
+CONSTANT, TURNED = 'attributes that never change', 'turned as their EXIF orientation says'
+SHOWN = 10    # problems of a kind, and sizes, on the terminal
 CHUNK = 64    # images a worker checks at once: it builds a graph for each chunk
 
 
+class Checked(NamedTuple):
+    """What was found out about an image file."""
+
+    problem: str = ''        # why it cannot be decoded
+    fault: str = ''          # what is wrong with its size
+    size: str = ''           # such as 178x218, as it is to be seen
+    orientation: int = 1     # EXIF's
+    digest: str = ''
+
+
 def check_images(paths, crop):
-    """Return [(problem or '', size or None, digest or None)] of some image files."""
+    """Return a `Checked` for each of some image files."""
     from stgan import data  # each worker loads TensorFlow, this process does not
 
     problems = dict(data.unreadable_images(paths, 128, crop))
     results = []
     for path in paths:
-        size = digest = None
-        if path not in problems:
-            size = imlib.size(path)
-            with open(path, 'rb') as stream:
-                digest = hashlib.sha1(stream.read()).hexdigest()
-        results.append((problems.get(path, ''), size, digest))
+        fault = image_fault(path, crop)
+        if path in problems and not fault:
+            results.append(Checked(problem=problems[path]))
+            continue
+        with open(path, 'rb') as stream:
+            digest = hashlib.sha1(stream.read()).hexdigest()
+        width, height = imlib.upright_size(path)
+        results.append(Checked('', fault, f'{width}x{height}', imlib.orientation(path), digest))
     return results
 
 
 def inspect(celeba, processes=None):
-    """Return {kind of problem: [what has it]} of a `CelebA`, empty lists for none."""
+    """Look at every image of a `CelebA`.
+
+    Returns:
+        {kind of problem: [what has it]}, empty lists for none; {size: how many images}, the most
+        frequent first.
+    """
     part = {index: name for name in PARTS for index in celeba.part(name)}
     paths, there = celeba.find(range(len(celeba)))
     present = [index for index, is_there in enumerate(there) if is_there]
     found = OrderedDict((kind, []) for kind in (
-        'missing', 'unreadable', 'of another size', 'duplicates', 'listed twice', HARMLESS))
+        'missing', 'unreadable', 'of another size', 'duplicates', 'listed twice', TURNED, CONSTANT))
     found['missing'] = [path for path, is_there in zip(paths, there) if not is_there]
     chunks = [[paths[index] for index in present[start:start + CHUNK]]
               for start in range(0, len(present), CHUNK)]
     results = itertools.chain.from_iterable(parallel_map(
         functools.partial(check_images, crop=celeba.crop), chunks, processes, chunksize=1))
-    first = {}
-    for index, (problem, size, digest) in zip(present, tqdm(
-            results, total=len(present), unit='image', dynamic_ncols=True)):
+    first, sizes = {}, Counter()
+    for index, image in zip(present, progress(results, total=len(present), unit='image')):
         path = paths[index]
-        if problem:
-            found['unreadable'].append(f'{path}: {problem}')
+        if image.problem:
+            found['unreadable'].append(f'{path}: {image.problem}')
             continue
-        expected = ALIGNED_SIZE if celeba.crop else (max(size),) * 2
-        if size != expected:
-            found['of another size'].append(f'{path}: {size[0]}x{size[1]}, expected '
-                                            f'{expected[0]}x{expected[1]}')
-        other = first.setdefault(digest, index)
+        sizes[image.size] += 1
+        if image.fault:
+            found['of another size'].append(f'{path}: {image.fault}')
+        if image.orientation > 1:
+            found[TURNED].append(f'{path}: orientation {image.orientation}')
+        other = first.setdefault(image.digest, index)
         if other != index:
             leak = '' if part[other] == part[index] else f', in {part[other]} and {part[index]}'
             found['duplicates'].append(f'{paths[other]} = {path}{leak}')
     counts = Counter(celeba.names)
     found['listed twice'] = [name for name, count in counts.items() if count > 1]
-    found[HARMLESS] = [
+    found[CONSTANT] = [
         name for name, share in zip(celeba.atts, celeba.labels.mean(axis=0)) if share in (0, 1)]
-    return found
+    return found, OrderedDict(sizes.most_common())
 
 
 def main():
@@ -92,10 +117,16 @@ def main():
         raise UserError(f'--processes {args.processes}: expected at least 1')
 
     celeba = CelebA(args.dataroot, None, args.split, args.use_cropped_img)
-    found = inspect(celeba, args.processes)
+    found, sizes = inspect(celeba, args.processes)
     print(f'{len(celeba)} images, {len(celeba.atts)} attributes; '
           + ', '.join(f'{name} {len(celeba.part(name))}' for name in PARTS)
           + f' ({celeba.split})')
+    for note in celeba.notes:
+        print(note)
+    for size, count in list(sizes.items())[:SHOWN]:
+        print(f'{count:7} of {size} pixels')
+    if len(sizes) > SHOWN:
+        print(f'        {len(sizes) - SHOWN} more sizes; --report FILE writes all')
     for kind, items in found.items():
         print(f'{len(items):7} {kind}')
         for item in items[:SHOWN]:
@@ -103,8 +134,8 @@ def main():
         if len(items) > SHOWN:
             print(f'          ... {len(items) - SHOWN} more; --report FILE writes all')
     if args.report:
-        write_json(args.report, found)
-    problems = sum(len(items) for kind, items in found.items() if kind != HARMLESS)
+        write_json(args.report, OrderedDict(found, sizes=sizes))
+    problems = sum(len(items) for kind, items in found.items() if kind not in (TURNED, CONSTANT))
     if problems:
         raise RunFailed(f'{args.dataroot}: {problems} problems')
     print(f'{args.dataroot}: all is well')

@@ -10,7 +10,6 @@ Examples:
 
 import os
 import shlex
-import subprocess
 import sys
 import time
 
@@ -24,6 +23,7 @@ from pylib import (
     ArgumentParser,
     RunFailed,
     atomic_path,
+    child,
     read_json,
     read_json_lines,
     run_command,
@@ -51,7 +51,7 @@ def data_command(folder):
 def classifier_command(dataroot, folder):
     """The command that trains the attribute classifier on toy data."""
     return (f'att_classification/train.py --dataroot {shlex.quote(dataroot)} --img_size 64 '
-            f'--epoch 5 --batch_size 32 --lr 0.001 --output_dir {folder}')
+            f'--epoch 5 --batch_size 32 --lr 0.001 --output_dir {shlex.quote(folder)}')
 
 
 COMMANDS = (
@@ -65,13 +65,18 @@ COMMANDS = (
 
 
 def run_all(commands):
-    """Run commands of this checkout, each in a process of its own, and say so."""
+    """Run commands of this checkout, each in a process of its own, and say so.
+
+    Raises:
+        RunFailed: one failed. Interrupted: by a signal, after the command has ended.
+    """
     for command in commands:
         print(f'\n$ python {command}', flush=True)
         script, *flags = shlex.split(command)
-        status = subprocess.call([sys.executable, os.path.join(ROOT, script), *flags])
-        if status:
-            raise RunFailed(f'`python {command}` ended with status {status}')
+        with child([sys.executable, os.path.join(ROOT, script), *flags]) as process:
+            pass
+        if process.returncode:
+            raise RunFailed(f'`python {command}` ended with status {process.returncode}')
 
 
 def milliseconds_per_edit():

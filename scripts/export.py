@@ -103,9 +103,10 @@ def main():
     if os.path.isdir(path):
         raise UserError(f'--output {path}: is a folder, expected a file name')
 
-    from tflib.checkpoint import require_latest
-    checkpoint_path = require_latest(os.path.join(folder, CHECKPOINTS))
-    graph = freeze(config, checkpoint_path, args.batch_size)
+    from tflib import checkpoint, faults
+    checkpoint_path = checkpoint.require_latest(os.path.join(folder, CHECKPOINTS))
+    with faults.one_line(checkpoint_path, 'free some, or take a machine with more'):
+        graph = freeze(config, checkpoint_path, args.batch_size)
     with atomic_path(path) as temporary, open(temporary, 'wb') as stream:
         stream.write(graph.SerializeToString())
     describe(config, path, args.batch_size)

@@ -4,6 +4,7 @@
 `setting.txt`, which is the published code's file with more keys.
 """
 
+import argparse
 import dataclasses
 import datetime
 import json
@@ -13,7 +14,7 @@ from functools import partial
 from typing import Tuple
 
 from pylib import ArgumentParser, UserError, read_json, write_json
-from stgan.attributes import DEFAULT_ATTRIBUTES
+from stgan.attributes import CONFLICTS, DEFAULT_ATTRIBUTES
 
 DEVICES = ('auto', 'cpu', 'gpu', 'npu')
 PRECISIONS = ('high', 'mixed')
@@ -67,7 +68,11 @@ split_option = partial(
     'published; "partition", by list_eval_partition.txt; or ratios such as 0.8,0.1,0.1. "auto" is '
     'position for the full CelebA, else partition if there is that file, else 0.9,0.02,0.08',
     metavar='HOW')
-cropped_option = partial(option, False, 'take the square images in img_crop_celeba[_png]')
+cropped_option = partial(option, False,
+                         help='take the square images in img_crop_celeba[_png]')
+max_bad_images_option = partial(
+    option, .001, 'share of the training images that may be unreadable; each is replaced by '
+    'another one', minimum=0, maximum=1)
 time_limit_option = partial(option, 0., 'stop after so many minutes as on SIGTERM; 0: no limit',
                             metavar='MINUTES', minimum=0)
 on_nan_option = partial(
@@ -98,8 +103,7 @@ class RunConfig:
     split: str = split_option(fixed=True)
     train_image_num: int = option(0, 'train on so many images only; 0: on all', fixed=True,
                                   minimum=0)
-    max_bad_images: float = option(.001, 'share of the training images that may be unreadable; '
-                                   'each is replaced by another one', minimum=0, maximum=1)
+    max_bad_images: float = max_bad_images_option()
     seed: int = option(0, 'of initial weights, data order and random numbers', fixed=True,
                        minimum=0)
 
@@ -232,9 +236,15 @@ class TestConfig:
                                   section='experiment and data')
     dataroot: str = option('', 'data folder; default: the one the experiment was trained with',
                            metavar='DIR')
+    use_cropped_img: bool = cropped_option(help='take the square images in img_crop_celeba[_png]; '
+                                           'default: as in training')
     img: Tuple[int, ...] = option((), '1-based list positions of the images, such as 182638 '
                                   '202599; default: the test split', minimum=1)
-    clear: bool = option(False, 'make sheets anew that are there already')
+    output_dir: str = option('', 'folder of the sheets; default: sample_testing, '
+                             'sample_testing_multi or sample_testing_slide in the experiment',
+                             metavar='DIR')
+    clear: bool = option(False, 'make sheets anew that are there already, and remove those of '
+                         'other settings from the folder')
 
     test_int: float = option(1., 'intensity of single edits, in multiples of thres_int; the paper '
                              'uses 2', section='edits (default: each attribute by itself)')
@@ -268,10 +278,39 @@ class TestConfig:
             raise UserError('--test_slide and --test_att NAME belong together')
         if self.test_slide and self.test_atts:
             raise UserError('--test_slide slides one attribute: --test_atts does not go with it')
+        self.check_used(field.name for field in dataclasses.fields(self)
+                        if getattr(self, field.name) != field.default)
+        self._check_attributes()
+        return self
+
+    def check_used(self, given):
+        """Raise a UserError if one of the options of those names has no effect in this test."""
+        for name in given:
+            if name in ('test_int_min', 'test_int_max', 'n_slide') and not self.test_slide:
+                raise UserError(f'--{name}: has no effect without --test_slide')
+            if name == 'test_ints' and not self.test_atts:
+                raise UserError('--test_ints: has no effect without --test_atts; --test_int is '
+                                'the intensity of single edits')
+            if name == 'test_int' and self.test_atts:
+                raise UserError('--test_int: has no effect with --test_atts; name their '
+                                'intensities with --test_ints')
+            if name == 'test_int' and self.test_slide:
+                raise UserError('--test_int: has no effect with --test_slide; name its range with '
+                                '--test_int_min and --test_int_max')
+
+    def _check_attributes(self):
+        """Raise a UserError unless --test_atts and --test_ints make sense together."""
+        for position, name in enumerate(self.test_atts):
+            if name in self.test_atts[:position]:
+                raise UserError(f'--test_atts: {name} is named twice')
+            for other in self.test_atts[:position]:
+                if other in CONFLICTS.get(name, ()):
+                    raise UserError(f'--test_atts {other} {name}: contradict each other, so that '
+                                    'switching one on undoes the edit of the other; edit them in '
+                                    'tests of their own')
         if self.test_ints and len(self.test_ints) != len(self.test_atts):
             raise UserError(f'--test_ints: expected {len(self.test_atts)} numbers, one for each of '
                             '--test_atts')
-        return self
 
 
 def _check_npu_settings(options):
@@ -353,6 +392,17 @@ def parse_training(description, **defaults):
                       help='print how the session would be configured, and exit')
     args = parser.parse_args()
     return from_args(RunConfig, args), {'clear': args.clear, 'show_session': args.show_session}
+
+
+def given(parser, args):
+    """Names of the options that the command line gives, be it with their default values.
+
+    Args:
+        args: the namespace that the parser has returned.
+    """
+    nothing = object()
+    again = parser.parse_args(namespace=argparse.Namespace(**dict.fromkeys(vars(args), nothing)))
+    return [name for name, value in vars(again).items() if value is not nothing]
 
 
 def from_args(options, args):

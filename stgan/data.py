@@ -1,60 +1,137 @@
 """Image files to batches: decoding, tf.data, and one policy for unreadable images."""
 
 import functools
+import io
 import os
 from typing import NamedTuple
 
 import numpy as np
 
+import imlib
 from pylib import RunFailed, UserError, usable_cores, warn
-from stgan.celeba import crop_box
+from stgan.celeba import ALIGNED_SIZE, crop_box, image_fault
 from stgan.stream import SampleStream
 from tflib import quiet_native_code, tf, utils
 
 # A file of some hundred bytes may claim to be an image of any size ("decompression bomb").
 MAX_PIXELS = 1 << 26
+MAX_REDUCTION = 4    # of squares, without a warning
 PNG_SIGNATURE = b'\x89PNG\r\n\x1a\n'
 
 
-def _require_size(height, width):
-    """An operation that fails for images of no or more than MAX_PIXELS pixels."""
+def _checked_size(size, img_size, crop, path, on_large):
+    """(height, width) of an image upright, int32 [2]; fails if it is not one the networks take."""
+    height, width = tf.unstack(size, 2)
     pixels = tf.cast(height, tf.int64) * tf.cast(width, tf.int64)
-    return tf.debugging.Assert(tf.logical_and(pixels > 0, pixels <= MAX_PIXELS), [height, width])
+    allowed = tf.logical_and(pixels > 0, pixels <= MAX_PIXELS)
+    fits = (tf.reduce_all(tf.equal(size, ALIGNED_SIZE[::-1])) if crop
+            else tf.equal(height, width))
+    checks = [tf.debugging.Assert(tf.logical_and(allowed, fits), [size])]
+    if on_large and not crop:
+        checks.append(tf.cond(height > MAX_REDUCTION * img_size,
+                              lambda: tf.py_func(on_large, [path, height, img_size], tf.bool),
+                              lambda: tf.constant(False)))
+    with tf.control_dependencies(checks):
+        return tf.identity(size)
 
 
-def decode_image(path, img_size, crop):
+def _png_size(content, path):
+    """(height, width), int32 [2]; fails for anything but a PNG."""
+    # The first chunk, which has to be the header, begins with width and height.
+    is_png = tf.equal(tf.strings.substr(content, 0, 8), PNG_SIGNATURE)
+    with tf.control_dependencies([tf.debugging.Assert(is_png, [path])]):
+        return tf.decode_raw(tf.strings.substr(content, 16, 8), tf.int32,
+                             little_endian=False)[::-1]
+
+
+def _orientation(content):
+    """EXIF orientation of an image file's content, int64 scalar in 1 .. 8; 1 is upright."""
+    orientation = tf.py_func(lambda content: np.int64(imlib.orientation(io.BytesIO(content))),
+                             [content], tf.int64, stateful=False)
+    orientation.set_shape([])
+    return orientation
+
+
+def _turned_upright(image, orientation):
+    """[H,W,3] as stored, turned as an EXIF orientation tells it is to be seen."""
+    def flip_if(image, axis, *orientations):
+        among = tf.reduce_any(tf.equal(orientation, orientations))
+        return tf.cond(among, lambda: tf.reverse(image, [axis]), lambda: image)
+    image = tf.cond(orientation >= 5, lambda: tf.transpose(image, [1, 0, 2]), lambda: image)
+    return flip_if(flip_if(image, 0, 3, 4, 7, 8), 1, 2, 3, 6, 7)
+
+
+def decode_image(path, img_size, crop, on_large=None):
     """Graph of one image: file name (string scalar) -> float32 [img_size,img_size,3] in [-1,1].
 
-    Running it fails for anything but a JPEG or PNG of up to MAX_PIXELS pixels.
+    Running it fails for anything but a JPEG or PNG of up to MAX_PIXELS pixels that is, upright, of
+    CelebA's aligned size with `crop` and square without.
+
+    Args:
+        on_large: a function (file name as bytes, size, img_size) that is told of squares more than
+            MAX_REDUCTION times as large as `img_size`.
     """
     content = tf.io.read_file(path)
+    # By content: data sets from elsewhere have PNGs that are called .jpg.
+    is_jpeg = tf.image.is_jpeg(content)
+    has_metadata = tf.strings.regex_full_match(content, r'\C*(Exif|eXIf|tiff:Orientation)\C*')
 
-    def decode_jpeg():
-        height, width, _ = tf.unstack(tf.image.extract_jpeg_shape(content))
-        with tf.control_dependencies([_require_size(height, width)]):
+    def checked(size):
+        return tf.control_dependencies([_checked_size(size, img_size, crop, path, on_large)])
+
+    def decode_plain_jpeg():
+        """As all of CelebA's are; no Python, which would decode one image at a time."""
+        with checked(tf.image.extract_jpeg_shape(content)[:2]):
             if crop:
                 return tf.image.decode_and_crop_jpeg(content, crop_box(img_size), channels=3)
             return tf.image.decode_jpeg(content, channels=3)
 
-    def decode_png():
-        # The first chunk, which has to be the header, begins with width and height.
-        is_png = tf.equal(tf.strings.substr(content, 0, 8), PNG_SIGNATURE)
-        width, height = tf.unstack(tf.decode_raw(tf.strings.substr(content, 16, 8), tf.int32,
-                                                 little_endian=False), 2)
-        with tf.control_dependencies([tf.debugging.Assert(is_png, [path]),
-                                      _require_size(height, width)]):
-            image = tf.image.decode_png(content, channels=3)
+    def decode_any():
+        size = tf.cond(is_jpeg, lambda: tf.image.extract_jpeg_shape(content)[:2],
+                       lambda: _png_size(content, path))
+        # Now, as Pillow decodes a PNG to find its metadata.
+        pixels = tf.reduce_prod(tf.cast(size, tf.int64))
+        with tf.control_dependencies([tf.debugging.Assert(pixels <= MAX_PIXELS, [size])]):
+            orientation = tf.cond(has_metadata, lambda: _orientation(content),
+                                  lambda: tf.constant(1, tf.int64))
+        with checked(tf.cond(orientation >= 5, lambda: size[::-1], lambda: size)):
+            image = tf.cond(is_jpeg, lambda: tf.image.decode_jpeg(content, channels=3),
+                            lambda: tf.image.decode_png(content, channels=3))
+        image = _turned_upright(image, orientation)
         return tf.image.crop_to_bounding_box(image, *crop_box(img_size)) if crop else image
 
-    # By content: data sets from elsewhere have PNGs that are called .jpg.
-    image = tf.cond(tf.image.is_jpeg(content), decode_jpeg, decode_png)
+    image = tf.cond(tf.logical_and(is_jpeg, tf.logical_not(has_metadata)), decode_plain_jpeg,
+                    decode_any)
     image = tf.image.resize_bicubic(image[tf.newaxis], [img_size, img_size])[0]
     image.set_shape([img_size, img_size, 3])
     return tf.clip_by_value(image, 0., 255.) / 127.5 - 1.
 
 
+_large_images = []    # (file name, size, img_size) of the first, then what was said of it
+
+
+def _note_large(path, size, img_size):
+    """Keep the first square that is reduced a lot; any thread may call this."""
+    if not _large_images:
+        _large_images.append((path.decode(), size, img_size))
+    return True
+
+
+def _warn_of_large():
+    """Say once in a process's life that squares are reduced a lot."""
+    if len(_large_images) == 1:
+        path, size, img_size = _large_images[0]
+        _large_images.append(True)
+        warn(f'{path}: {size}x{size} pixels become {img_size}x{img_size} without antialiasing, as '
+             'published, which roughens them; reduce such images beforehand')
+
+
 def unreadable_images(paths, img_size, crop):
-    """Return [(path, reason)] for those of the files that cannot be decoded."""
+    """Return [(path, reason)] for those of the files that cannot be decoded.
+
+    Raises:
+        RunFailed: the image folder is gone.
+    """
     bad = []
     with tf.Graph().as_default() as graph:
         path_ = tf.placeholder(tf.string, [])
@@ -65,10 +142,18 @@ def unreadable_images(paths, img_size, crop):
                     with quiet_native_code():
                         session.run(image, {path_: path})
                 except tf.errors.InvalidArgumentError:
-                    bad.append((path, 'cut short, too large, or no JPEG or PNG'))
+                    bad.append((path, image_fault(path, crop)
+                                or 'cut short, too large, or no JPEG or PNG'))
                 except tf.errors.OpError as error:
+                    _require_folder(os.path.dirname(path))
                     bad.append((path, type(error).__name__))
     return bad
+
+
+def _require_folder(folder):
+    if not os.path.isdir(folder):
+        raise RunFailed(f'{folder}: the image folder is gone; when it is back, repeat the command: '
+                        'it goes on')
 
 
 def _decoder(img_size, crop):
@@ -76,7 +161,7 @@ def _decoder(img_size, crop):
     takes a tenth of a second.
     """
     return tf.autograph.experimental.do_not_convert(
-        functools.partial(decode_image, img_size=img_size, crop=crop))
+        functools.partial(decode_image, img_size=img_size, crop=crop, on_large=_note_large))
 
 
 def _without_autotuning(dataset):
@@ -89,35 +174,57 @@ def _without_autotuning(dataset):
     return dataset.with_options(options)
 
 
-def load_images(paths, img_size, crop, batch_size, threads=None):
-    """Yield float32 batches [<=batch_size,img_size,img_size,3] in [-1,1], decoded in parallel.
+def load_images(paths, img_size, crop, batch_size, threads=None, unreadable=None):
+    """Yield (indices, images) of batches of image files, decoded in parallel.
+
+    Images that cannot be decoded are named by a warning and left out.
 
     Args:
         threads: images decoded at once; None: one per core.
+        unreadable: a list that takes (path, reason) of the images left out.
+
+    Yields:
+        indices: int64 [N], positions in `paths` of the images, ascending; N is batch_size but for
+            the last batch.
+        images: float32 [N,img_size,img_size,3] in [-1,1].
 
     Raises:
-        UserError: an image cannot be decoded.
+        RunFailed: the image folder is gone.
     """
+    paths, todo = np.array(paths, object), np.arange(len(paths))
     with tf.Graph().as_default() as graph:
-        dataset = tf.data.Dataset.from_tensor_slices(list(paths))
+        paths_ = tf.placeholder(tf.string, [None])
+        dataset = tf.data.Dataset.from_tensor_slices(paths_)
         dataset = dataset.map(_decoder(img_size, crop),
                               num_parallel_calls=threads or usable_cores())
         dataset = _without_autotuning(dataset.batch(batch_size).prefetch(2))
-        batch = tf.data.make_one_shot_iterator(dataset).get_next()
+        iterator = tf.data.make_initializable_iterator(dataset)
+        batch = iterator.get_next()
     # Not a `with` block: it would leave its graph the caller's default between two batches.
     session = utils.session('cpu', graph=graph, optimize=False)
+    is_open = is_retried = False
     try:
-        start = 0
-        while start < len(paths):
-            with quiet_native_code():
-                images = session.run(batch)
-            yield images
-            start += batch_size
-    except tf.errors.OpError:
-        bad = unreadable_images(paths[start:start + batch_size], img_size, crop)
-        if not bad:
-            raise
-        raise UserError(f'{bad[0][0]}: not a readable image ({bad[0][1]})') from None
+        while len(todo):
+            try:
+                with quiet_native_code():
+                    if not is_open:
+                        session.run(iterator.initializer, {paths_: paths[todo]})
+                    images = session.run(batch)
+                _warn_of_large()
+            except tf.errors.OpError:
+                bad = unreadable_images(paths[todo[:batch_size]], img_size, crop)
+                if is_retried and not bad:
+                    raise
+                for path, reason in bad:
+                    warn(f'{path}: not a readable image ({reason}); it is left out')
+                if unreadable is not None:
+                    unreadable += bad
+                names = {path for path, _ in bad}
+                todo = np.array([index for index in todo if paths[index] not in names], np.int64)
+                is_open, is_retried = False, not bad
+            else:
+                yield todo[:batch_size], images
+                todo, is_open, is_retried = todo[batch_size:], True, False
     finally:
         session.close()
 
@@ -173,19 +280,20 @@ class TrainingBatches:
             number += 1
 
     def _dataset(self):
-        n_att = self._labels.shape[1]
+        n_att, decode = self._labels.shape[1], _decoder(self._img_size, self._crop)
         dataset = tf.data.Dataset.from_generator(
             self._descriptions, (tf.string, tf.int64, tf.int64, tf.int64, tf.int64),
             ([None], [None, n_att], [None, n_att], [None], [None]))
         dataset = dataset.flat_map(
             lambda *description: tf.data.Dataset.from_tensor_slices(description))
         dataset = dataset.map(
-            lambda path, *rest: (decode_image(path, self._img_size, self._crop),) + rest,
+            lambda path, *rest: (decode(path),) + rest,
             num_parallel_calls=usable_cores())
         return _without_autotuning(dataset.batch(self.batch_size, drop_remainder=True).prefetch(4))
 
     def replaced(self, number, count):
         """{'replaced_images': n} of `count` batches from `number` on, {} if there are none."""
+        _warn_of_large()
         images = self.stream.bad and self.stream.replaced(number * self.batch_size,
                                                           count * self.batch_size)
         return {'replaced_images': images} if images else {}
@@ -208,9 +316,7 @@ class TrainingBatches:
             UserError: too many images are unreadable.
             RunFailed: the image folder is gone.
         """
-        if not os.path.isdir(self._folder):
-            raise RunFailed(f'{self._folder}: the image folder is gone; when it is back, repeat '
-                            'the command: it goes on from the last checkpoint')
+        _require_folder(self._folder)
         samples = self.stream.samples(number * self.batch_size, self.batch_size)
         by_path = {self._paths[sample]: sample for sample in samples}
         bad = unreadable_images(list(by_path), self._img_size, self._crop)

@@ -7,13 +7,11 @@ import contextlib
 import os
 import re
 import shutil
-import sys
 import time
 from collections import OrderedDict
 from typing import Callable, List, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from pylib import (
     NotFinite,
@@ -21,6 +19,7 @@ from pylib import (
     UserError,
     append_json_line,
     cut_json_lines,
+    progress,
     read_json,
     remove_unfinished,
     sync,
@@ -28,7 +27,7 @@ from pylib import (
     write_json,
 )
 from stgan.config import CHECKPOINTS, METRICS, ROLLBACKS, SUMMARIES
-from tflib import checkpoint, summary, tf
+from tflib import checkpoint, faults, loss_scale, summary, tf
 
 _CHECKPOINT = re.compile(r'Epoch_\((\d+)\)_\((\d+)of(\d+)\)\.ckpt')
 
@@ -114,29 +113,39 @@ def fit(folder, graph, batches, schedule, report, open_session, newest=None, ini
 
     Raises:
         UserError: the checkpoint does not fit.
-        RunFailed: a loss is not finite, or the disk fails; the checkpoints stay as they were.
+        RunFailed: a loss is not finite, or the disk, the memory or TensorFlow fails; the
+            checkpoints stay as they were.
         Interrupted: after SIGINT, SIGTERM or the time limit, when the iteration is finished and
             saved.
     """
     run = _Run(folder, graph, batches, schedule, report, initialize)
-    with open_session() as session, StopRequest(schedule.time_limit) as stop:
-        run.start(session, newest)
-        if run.iteration >= schedule.total:
-            print('nothing to do: all epochs are trained; raise --epoch to train on', flush=True)
-            return
-        with run.logged():
-            while run.iteration < schedule.total:
-                try:
-                    run.iterate()
-                    stopping = stop.requested
-                    run.save_what_is_due(stopping)
-                except NotFinite as error:
-                    run.go_back(error)
-                    continue
-                if stopping and run.iteration < schedule.total:
-                    raise stop.interruption(
-                        f'stopped and saved after iteration {run.iteration} of {schedule.total}; '
-                        'the same command goes on')
+    try:
+        with open_session() as session, StopRequest(schedule.time_limit) as stop:
+            run.start(session, newest)
+            if run.iteration >= schedule.total:
+                print('nothing to do: all epochs are trained; raise --epoch to train on',
+                      flush=True)
+                return
+            with run.logged():
+                _iterate(run, schedule, stop)
+    except faults.ERRORS as error:
+        raise run.failure(error) from None
+
+
+def _iterate(run, schedule, stop):
+    """Iterate to the end of the schedule, or until `stop` asks for an end."""
+    while run.iteration < schedule.total:
+        try:
+            run.iterate()
+            stopping = stop.requested
+            run.save_what_is_due(stopping)
+        except NotFinite as error:
+            run.go_back(error)
+            continue
+        if stopping and run.iteration < schedule.total:
+            raise stop.interruption(
+                f'stopped and saved after iteration {run.iteration} of {schedule.total}; the same '
+                'command goes on')
 
 
 class _Run:
@@ -153,7 +162,9 @@ class _Run:
         self._checkpoints = checkpoint.Checkpoints(
             os.path.join(folder, CHECKPOINTS), schedule.num_ckpt, schedule.keeps_for_good)
         remove_unfinished(folder, self._checkpoints.folder)
-        self._rollbacks, self._overflows = Rollbacks(folder, schedule.on_nan), Overflows()
+        self._rollbacks, self._skipped = Rollbacks(folder, schedule.on_nan), (
+            loss_scale.skipped_counts())
+        self.iteration, self._read_again = 0, None
         for iteration in self._rollbacks.iterations:
             batches.reorder(self._first_batch(iteration))
 
@@ -175,6 +186,16 @@ class _Run:
         elif self._initialize:
             self._initialize(self._session)
         self.iteration = int(self._session.run(self._graph.counter))
+        self._overflows = Overflows(self._session.run(self._skipped))
+
+    def failure(self, error):
+        """The RunFailed that tells of an error of TensorFlow."""
+        saved = checkpoint.latest(self._checkpoints.folder)
+        kept = f'the last good checkpoint is {saved or "none"}'
+        # A run that has a checkpoint keeps its batch size.
+        return faults.failure(error, f'iteration {self.iteration + 1}',
+                              f'lower --batch_size{", in another folder" if saved else ""}; {kept}',
+                              f'{kept}, from which the same command goes on' if saved else kept)
 
     def _make_up_for_report(self):
         """Write the report that a run killed after its checkpoint has left out."""
@@ -232,10 +253,24 @@ class _Run:
             try:
                 values, _, *images = self._session.run(fetches, {self._graph.learning_rate: rate})
             except tf.errors.OpError as error:
-                self._batches.recover(self._session, number, error)
+                if not faults.is_of_reading(error):
+                    raise
+                self._recover(number, error)
             else:
                 return (OrderedDict((name, float(value)) for name, value in values.items()),
                         [positions.tolist() for positions in images])
+
+    def _recover(self, number, error):
+        """Make batch `number`, which could not be read, the next one again; once for no reason."""
+        try:
+            self._batches.recover(self._session, number, error)
+        except tf.errors.OpError:
+            if self._read_again == number:
+                raise
+            self._read_again = number
+            warn(f'batch {number} could not be read ({faults.reason(error)}), but its images '
+                 'can; once more')
+            self._batches.seek(self._session, number)
 
     def save_what_is_due(self, stopping):
         """Write the checkpoint and the report that are due now.
@@ -263,7 +298,6 @@ class _Run:
         self._batches.seek(self._session, first)
         self._log.rewind(self.iteration)
         self._progress.go_back(self.iteration)
-        self._overflows = Overflows()
 
 
 class _Progress:
@@ -273,8 +307,7 @@ class _Progress:
 
     def __init__(self, iteration, total):
         self._total, self._seen = total, 0
-        self._bar = tqdm(total=total, initial=iteration, unit='it', dynamic_ncols=True,
-                         mininterval=.5 if sys.stderr.isatty() else 60)
+        self._bar = progress(total=total, initial=iteration, unit='it')
 
     def advance(self, terms):
         """Move on by an iteration, with its losses and the numbers of skipped updates."""
@@ -319,8 +352,8 @@ class Rollbacks:
         try:
             self.iterations = [int(record['iteration']) for record in self._records]
         except (KeyError, TypeError, ValueError):
-            raise UserError(f'{self._path}: damaged; restore it, or start over with --clear'
-                            ) from None
+            raise UserError(f'{self._path}: damaged; restore it, or, to start over, move the '
+                            'folder away') from None
 
     def allow(self, error):
         """Warn of a `NotFinite` error that a rollback may cure, or raise it."""
@@ -344,12 +377,15 @@ class Overflows:
 
     An overflow of 16 bits now and then is normal in mixed precision; in any other update, or in too
     many in a row, a loss that is not finite means that the run is lost.
+
+    Args:
+        skipped: {name of a count of skipped updates: its value so far}.
     """
 
     MOST_IN_A_ROW = 100
 
-    def __init__(self):
-        self._skipped = {}     # name of a count -> its last value
+    def __init__(self, skipped):
+        self._skipped = dict(skipped)
         self._in_a_row = {}    # name of a count -> updates in a row that raised it
 
     def check(self, values, iteration, checkpoint_folder):

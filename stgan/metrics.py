@@ -10,12 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from matplotlib.figure import Figure
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
-from tqdm import tqdm
 
-from pylib import UserError, atomic_path, usable_cores, write_json, write_text
+from pylib import UserError, atomic_path, progress, usable_cores, write_json, write_text
+from stgan import reports
 
-# Published results on CelebA at 128x128 (paper, table 2).
-PAPER_PSNR, PAPER_SSIM, PAPER_IMAGES = 31.67, 0.948, 19962
+# Paper, table 2; in which conditions: `reports.PAPER_SHEETS` and what follows there.
+PAPER_PSNR, PAPER_SSIM = 31.67, 0.948
+REPORT = 'psnr_ssim.json'
 
 WINDOW = 7    # height and width of SSIM's windows
 
@@ -60,19 +61,16 @@ def measure_folder(folder, threads=None):
     # Threads: what takes time, in Pillow, NumPy and SciPy, runs beside Python, and processes would
     # have to be started first.
     with ThreadPoolExecutor(threads or usable_cores()) as pool:
-        values = list(tqdm(pool.map(measure, names), total=len(names), unit='sheet',
-                           dynamic_ncols=True))
+        values = list(progress(pool.map(measure, names), total=len(names), unit='sheet'))
     return OrderedDict(zip(names, values))
 
 
-def write_report(folder, values):
-    """Write psnr_ssim.json, .csv and a histogram .png into `folder`; return their summary.
-
-    Args:
-        values: of `measure_folder`.
+def summarize(folder, values):
+    """Return what psnr_ssim.json says of the `values` that `measure_folder` has returned.
 
     Returns:
-        OrderedDict: images, psnr, ssim (means), their deviations and the paper's row.
+        OrderedDict: images, psnr, ssim (means), their deviations, the conditions and the paper's
+        row.
     """
     table = np.array(list(values.values()))
     means = table.mean(axis=0)
@@ -84,17 +82,27 @@ def write_report(folder, values):
         summary['psnr'] = float(finite[:, 0].mean()) if len(finite) else None
     summary['psnr_std'] = float(finite[:, 0].std()) if len(finite) else None
     summary['ssim_std'] = float(table[:, 1].std())
-    summary['paper'] = {'images': PAPER_IMAGES, 'psnr': PAPER_PSNR, 'ssim': PAPER_SSIM}
+    summary.update(reports.conditions(folder))
+    summary['paper'] = OrderedDict(images=reports.PAPER_SHEETS, psnr=PAPER_PSNR, ssim=PAPER_SSIM,
+                                   img_size=reports.PAPER_SIZE, test_int=reports.PAPER_INTENSITY)
+    return summary
 
+
+def write_report(path, folder, values, summary):
+    """Write the summary to `path`, a JSON file, and beside it a .csv and a histogram .png.
+
+    Args:
+        folder: the `sheets.SheetFolder`; values: of `measure_folder`; summary: of `summarize`.
+    """
+    base, table = os.path.splitext(path)[0], np.array(list(values.values()))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator='\n')
     writer.writerow(['sheet', 'psnr', 'ssim'])
     for name, (psnr_, ssim_) in values.items():
         writer.writerow([name, f'{psnr_:.6f}', f'{ssim_:.8f}'])
-    write_text(os.path.join(folder, 'psnr_ssim.csv'), text.getvalue())
-    _plot_histograms(os.path.join(folder, 'psnr_ssim.png'), finite[:, 0], table[:, 1])
-    write_json(os.path.join(folder, 'psnr_ssim.json'), summary)
-    return summary
+    write_text(base + '.csv', text.getvalue())
+    _plot_histograms(base + '.png', table[np.isfinite(table[:, 0]), 0], table[:, 1])
+    write_json(path, OrderedDict(sheets=reports.sheets_in_report(folder, path), **summary))
 
 
 def _plot_histograms(path, psnrs, ssims):

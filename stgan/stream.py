@@ -25,13 +25,18 @@ class SampleStream:
         self.bad = set()
         self.reorderings = []
         # Those of two passes, as a batch may reach into the next one.
-        self._permutation = functools.lru_cache(maxsize=2)(self._draw_permutation)
+        self._drawn = functools.lru_cache(maxsize=2)(self._draw_permutation)
 
-    def _draw_permutation(self, number):
+    def _permutation(self, number):
+        # A thread that reads ahead may be drawing while `reorder` is called: what it puts into the
+        # cache has to be known by the order that it saw.
+        return self._drawn(number, tuple(self.reorderings))
+
+    def _draw_permutation(self, number, reorderings):
         # RandomState rather than a Generator: NumPy guarantees its values for all versions.
         permutation = np.random.RandomState(
             [self.seed, PERMUTATION, number]).permutation(self.size)
-        for count, position in enumerate(self.reorderings):
+        for count, position in enumerate(reorderings):
             first = min(max(position - number * self.size, 0), self.size)
             order = np.random.RandomState([self.seed, REORDER, number, count])
             permutation[first:] = order.permutation(permutation[first:])
@@ -40,7 +45,6 @@ class SampleStream:
     def reorder(self, position):
         """Draw another order of what comes from `position` on; still once a pass."""
         self.reorderings.append(position)
-        self._permutation.cache_clear()
 
     def samples(self, start, count):
         """Return the samples at positions start .. start+count-1: int64 [count]."""

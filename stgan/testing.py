@@ -5,20 +5,20 @@ from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from tqdm import tqdm
 
 import imlib
-from pylib import FolderLock, StopRequest, UserError, remove_unfinished, usable_cores
+from pylib import FolderLock, StopRequest, UserError, progress, remove_unfinished, usable_cores
 from stgan import attributes, data, sheets
 from stgan.celeba import CelebA
+from stgan.config import SETTING
 from stgan.editing import Editor
 from tflib import checkpoint, npu, utils
 
 
 def selected_images(config, options):
     """Return (CelebA, 0-based list positions int64 [n]) of a test."""
-    celeba = CelebA(options.dataroot or config.dataroot, config.atts, config.split,
-                         config.use_cropped_img)
+    celeba = CelebA(options.dataroot or _stored_dataroot(options.folder, config), config.atts,
+                    config.split, options.use_cropped_img or config.use_cropped_img)
     if not options.img:
         indices = celeba.part('test')
         if not len(indices):
@@ -29,6 +29,21 @@ def selected_images(config, options):
         if position > len(celeba):
             raise UserError(f'--img {position}: the list has images 1 to {len(celeba)}')
     return celeba, np.array(list(OrderedDict.fromkeys(options.img))) - 1
+
+
+def _stored_dataroot(folder, config):
+    """The data folder an experiment was trained with.
+
+    A relative one is sought from the working directory and from that of the training run, to which
+    a link may lead.
+    """
+    above = os.path.join(os.path.realpath(folder), os.pardir, os.pardir)
+    for path in (config.dataroot, os.path.normpath(os.path.join(above, config.dataroot))):
+        if os.path.isdir(path):
+            return path
+    place = '' if os.path.isabs(config.dataroot) else f' in {os.getcwd()}'
+    raise UserError(f'{os.path.join(folder, SETTING)}: dataroot {config.dataroot}: no such folder'
+                    f'{place}; say with --dataroot where it is')
 
 
 def show_session(options):
@@ -42,7 +57,7 @@ def show_session(options):
 
 
 def make_sheets(options, config, plan):
-    """Edit test images and write one sheet per image into the experiment folder.
+    """Edit test images and write one sheet per image.
 
     Sheets that an equal test has left are not made again, so an interrupted one goes on.
 
@@ -50,54 +65,86 @@ def make_sheets(options, config, plan):
         options: the `TestConfig`; config: the experiment's `RunConfig`; plan: a `sheets.Plan`.
 
     Raises:
+        UserError: the folder has sheets of another test, or no image is readable.
         Interrupted: after SIGINT or SIGTERM, when a batch is finished.
     """
     utils.select_gpus(options.gpu)
     celeba, indices = selected_images(config, options)
     celeba.paths(indices)    # all of them are there
-    folder = os.path.join(options.folder, plan.folder)
+    path = options.output_dir or os.path.join(options.folder, plan.folder)
     labels = OrderedDict((f'{index + 1:06d}{plan.suffix}.png',
                           (celeba.names[index], celeba.labels[index])) for index in indices)
-    with FolderLock(folder), Editor(options.folder, options.device, options.precision,
-                                    options.threads, options.edit_batch,
-                                    options.npu_option) as editor:
-        remove_unfinished(folder)
-        description = folder, _sheet_settings(plan, editor, options, celeba), plan.columns, labels
-        done = set() if options.clear else sheets.finished(*description)
+    with FolderLock(path), Editor(options.folder, options.device, options.precision,
+                                  options.threads, options.edit_batch,
+                                  options.npu_option) as editor:
+        remove_unfinished(path)
+        folder = sheets.TestFolder(path, _sheet_settings(plan, editor, options, celeba),
+                                   plan.columns, labels)
+        if not options.clear:
+            folder.refuse_conflict('name another folder with --output_dir, or let --clear remove '
+                                   'them')
+        done = set() if options.clear else folder.finished
         print(f'{len(indices)} images, {len(plan.columns)} results each, by {editor.checkpoint}'
               + (f'; {len(done)} are there already, --clear makes them anew' if done else ''),
               flush=True)
-        todo = [(name, index) for name, index in zip(labels, indices) if name not in done]
-        if todo:
-            _edit_and_write(options, plan, editor, celeba, todo, description)
-    print(f'wrote {folder}')
+        for note in celeba.notes:
+            print(note, flush=True)
+        todo = OrderedDict((name, index) for name, index in zip(labels, indices)
+                           if name not in done)
+        unreadable = _edit_and_write(options, plan, editor, celeba, todo, folder) if todo else {}
+        if len(unreadable) == len(indices):
+            raise UserError(f'{celeba.paths(indices[:1])[0]}: not a readable image, nor is any '
+                            'other of this test; scripts/check_data.py finds all such')
+        if unreadable:
+            folder.write_description(unreadable)
+    print(f'wrote {path}' + (f'; {len(unreadable)} of {len(indices)} images could not be read, '
+                             f'see {sheets.DESCRIPTION}' if unreadable else ''))
 
 
-def _edit_and_write(options, plan, editor, celeba, todo, description):
-    """Make the sheets of `todo`, a list of (sheet name, list position from 0)."""
-    folder, thres_int = description[0], editor.config.thres_int
-    size = max(1, options.edit_batch // len(plan.columns))
-    batches = data.load_images(celeba.paths([index for _, index in todo]), editor.config.img_size,
-                               celeba.crop, size)
-    progress = tqdm(batches, total=-(-len(todo) // size), unit='batch', dynamic_ncols=True)
+def _edit_and_write(options, plan, editor, celeba, todo, folder):
+    """Make the sheets of `todo`, {sheet name: list position from 0}, in a `sheets.TestFolder`.
+
+    Returns:
+        {sheet name: reason} of images that could not be read.
+    """
+    names, indices = list(todo), np.array(list(todo.values()))
+    paths, unreadable = celeba.paths(indices), []
+    batches = data.load_images(paths, editor.config.img_size, celeba.crop,
+                               max(1, options.edit_batch // len(plan.columns)),
+                               unreadable=unreadable)
+    is_described = False
     # Sheets are composed, compressed and written while the next batch is edited.
-    with StopRequest() as stop, ThreadPoolExecutor(usable_cores()) as writers:
+    with StopRequest() as stop, ThreadPoolExecutor(usable_cores()) as writers, \
+            progress(total=len(todo), unit='image') as bar:
         writing = []
-        for number, images in enumerate(progress):
+        for positions, images in batches:
             if stop.requested:
-                raise stop.interruption(f'stopped with {len(todo) - number * size} sheets to go; '
-                                        'the same command goes on')
-            batch = todo[number * size:number * size + len(images)]
-            labels = celeba.labels[[index for _, index in batch]]
+                raise stop.interruption(
+                    f'stopped with {len(todo) - bar.n} sheets to go; the same command '
+                    f'{"without --clear " if options.clear else ""}goes on')
+            labels = celeba.labels[indices[positions]]
             results = editor.edit_batch(images, plan.targets(labels),
-                                        attributes.signed(labels, thres_int))
-            if not number:
-                # Only now: nothing is written before the first images were good.
-                sheets.write_description(*description)
+                                        attributes.signed(labels, editor.config.thres_int))
+            if not is_described:
+                # Only now: nothing is written or removed before the first images were good.
+                _describe(folder, options.clear)
+                is_described = True
             _finish(writing)
-            writing = [writers.submit(_write_sheet, os.path.join(folder, name), image, edits)
-                       for (name, _), image, edits in zip(batch, images, results)]
+            writing = [writers.submit(_write_sheet, os.path.join(folder.path, names[position]),
+                                      image, edits)
+                       for position, image, edits in zip(positions, images, results)]
+            bar.update(positions[-1] + 1 - bar.n)
         _finish(writing)
+    reasons = dict(unreadable)
+    return OrderedDict((name, reasons[path]) for name, path in zip(names, paths)
+                       if path in reasons)
+
+
+def _describe(folder, clear):
+    """Write the description of sheets that follow, in the place of others if `clear`."""
+    if clear:
+        print(f'--clear: removing {len(folder.clear())} sheets from {folder.path}', flush=True)
+    folder.write_description()
 
 
 def _write_sheet(path, image, edits):
@@ -111,7 +158,7 @@ def _finish(writing):
 
 
 def _sheet_settings(plan, editor, options, celeba):
-    """What tells sheets that belong together from others; see `sheets.write_description`."""
+    """What tells sheets that belong together from others; see `sheets.TestFolder`."""
     config = editor.config
     return OrderedDict(
         mode=plan.mode, img_size=config.img_size, attributes=list(config.atts),

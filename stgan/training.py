@@ -2,6 +2,8 @@
 
 import functools
 import os
+import shlex
+import shutil
 import sys
 
 import numpy as np
@@ -22,6 +24,8 @@ from stgan.graph import build
 from stgan.models import GENERATOR_SCOPES
 from tflib import checkpoint, npu, tf, utils
 
+_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
 
 def learning_rate(config, epoch):
     """Learning rate of a 0-based epoch: a tenth after every `init_epoch` epochs."""
@@ -40,9 +44,10 @@ class SampleGrid:
         self._config = config
         self.folder = os.path.join(config.folder, SAMPLES)
         self._graph = editing.EditGraph(config)
-        self._labels = celeba.labels[indices]
-        self._images = np.concatenate(list(data.load_images(
-            celeba.paths(indices), config.img_size, celeba.crop, 16))) if len(indices) else []
+        batches = list(data.load_images(celeba.paths(indices), config.img_size, celeba.crop, 16))
+        self._images = [image for _, images in batches for image in images]
+        self._labels = [celeba.labels[indices[position]] for positions, _ in batches
+                        for position in positions]
 
     def _path(self, name):
         return os.path.join(self.folder, os.path.splitext(name)[0] + '.jpg')
@@ -53,7 +58,7 @@ class SampleGrid:
 
     def write(self, session, name):
         """Write `sample_training/<name>.jpg`: images below each other, as in test sheets."""
-        if not len(self._images):
+        if not self._images:
             return
         config, rows = self._config, []
         for image, row in zip(self._images, self._labels):
@@ -109,8 +114,16 @@ def train(config, clear=False):
                  initialize)
     if batches.stream.bad:
         print(f'{len(batches.stream.bad)} unreadable images were replaced by others')
-    print(f'trained: {config.folder}; next: python test.py --experiment_name '
-          f'{config.experiment_name} --test_int 2')
+    test = [_python(), os.path.relpath(os.path.join(_ROOT, 'test.py')),
+            f'--experiment_name={config.experiment_name}', '--test_int', '2']
+    print(f'trained: {config.folder}; next: {" ".join(map(shlex.quote, test))}')
+
+
+def _python():
+    """What to call the running interpreter by on a command line."""
+    found = shutil.which('python')
+    same = found and sys.executable and os.path.samefile(found, sys.executable)
+    return 'python' if same else sys.executable or 'python3'
 
 
 def _session_opener(config, device):
@@ -126,9 +139,7 @@ def _session_opener(config, device):
 
 def _initializer(config):
     """A function (session) that restores the networks' weights from `--init_checkpoint`."""
-    path = config.init_checkpoint
-    if os.path.isdir(path):
-        path = checkpoint.require_latest(path)
+    path = checkpoint.meant_by(config.init_checkpoint)
     scopes = (*GENERATOR_SCOPES, 'D')
     weights = checkpoint.without_slots(v for v in tf.global_variables()
                                        if v.op.name.split('/')[0] in scopes)
@@ -173,7 +184,8 @@ def _schedule(config, images, celeba):
 
 def _check_resumable(config):
     """Raise a UserError if the folder holds a run that these options cannot go on with."""
-    if not os.path.exists(os.path.join(config.folder, SETTING)):
+    if not (os.path.exists(os.path.join(config.folder, SETTING))
+            and checkpoint.any_in(os.path.join(config.folder, CHECKPOINTS))):
         return
     stored, ignored = load_config(config.folder)
     if ignored:
@@ -181,8 +193,8 @@ def _check_resumable(config):
     differences = fixed_differences(config, stored)
     if differences:
         raise UserError(f'{config.folder} cannot be resumed with other values of '
-                        f'{"; ".join(differences)}. Take another --experiment_name, or --clear to '
-                        'start over')
+                        f'{"; ".join(differences)}. Give the values so far, or take another '
+                        '--experiment_name')
 
 
 def _print_banner(config, device, celeba, train_images, schedule):
@@ -193,6 +205,8 @@ def _print_banner(config, device, celeba, train_images, schedule):
     print(f'TensorFlow  {utils.tensorflow_version()}, Python {sys.version.split()[0]}')
     print(f'images      {train_images} train, {len(celeba.part("val"))} val, '
           f'{len(celeba.part("test"))} test ({celeba.split})')
+    for note in celeba.notes:
+        print(f'{"":12}{note}')
     print(f'iterations  {schedule.iterations} an epoch, {schedule.epochs} epochs; one is '
           f'{config.n_d} D updates and 1 G update, each on {config.batch_size} images')
     for number, line in enumerate(changed_options(config)):

@@ -91,13 +91,17 @@ def test_clear_says_what_it_removes_and_keeps_test_sheets(run, workspace, toy_da
 
 
 def test_corrupt_image_does_not_end_a_run(tmp_path, toy_data, run):
-    """The run ends well and names the image."""
+    """One to train on, one of the validation set: the run ends well and names them."""
     shutil.copytree(str(toy_data), str(tmp_path / 'toy'))
-    path = tmp_path / 'toy' / 'img_align_celeba' / '000003.jpg'
-    path.write_bytes(path.read_bytes()[:200])
+    for name in ('000003.jpg', '000053.jpg'):
+        path = tmp_path / 'toy' / 'img_align_celeba' / name
+        path.write_bytes(path.read_bytes()[:200])
     done = run('train.py', '--experiment_name', 'x', '--dataroot', 'toy', *SMALL, '--epoch', 2)
     assert done.status == 0, done.err
     assert '000003.jpg: not a readable image' in done.err
+    assert '000053.jpg: not a readable image' in done.err and done.err.count('000053.jpg') == 1
+    grids = sorted((tmp_path / 'output' / 'x' / 'sample_training').iterdir())
+    assert [imlib.size(str(path))[1] for path in grids] == [32, 32]    # one image each, not two
     assert '1 unreadable images were replaced by others' in done.out
     records = read_json_lines(str(tmp_path / 'output' / 'x' / 'metrics.jsonl'))
     # 96 places in the data: nearly two passes of 52 images.

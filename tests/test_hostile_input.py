@@ -48,8 +48,8 @@ def folder(tmp_path, trained, toy_data):
     config, _ = load_config(str(tmp_path / 'output' / EXPERIMENT))
     plan, path = sheets.single_plan(config, 2.), tmp_path / 'sheets'
     labels = {'000001.png': ('000001.jpg', [0] * config.n_att)}
-    sheets.write_description(str(path), {
-        'img_size': 32, 'attributes': list(config.atts)}, plan.columns, labels)
+    sheets.TestFolder(str(path), {'img_size': 32, 'attributes': list(config.atts)}, plan.columns,
+                      labels).write_description()
     shape = sheets.SheetFolder(str(path), 32, plan.columns, config.atts, labels).sheet_shape
     imlib.write(str(path / '000001.png'), np.random.RandomState(0).randint(
         0, 256, shape).astype(np.uint8))

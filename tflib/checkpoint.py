@@ -1,9 +1,13 @@
 """Checkpoints that are whole or skipped, and that fit or are refused."""
 
+import atexit
+import contextlib
 import glob
+import ntpath
 import os
 import re
 import shutil
+import tempfile
 import zlib
 
 import numpy as np
@@ -12,8 +16,82 @@ from pylib import UNFINISHED, NotFinite, RunFailed, UserError, sync, warn, write
 from tflib import loss_scale, tf, utils
 
 STATE = 'checkpoint'
+# What a checkpoint's files have after its name.
+_FILE = re.compile(r'\.(index|meta|data-\d+-of-\d+)$')
 # The reader of 2.x turns some of TensorFlow's errors into Python's own.
 _UNREADABLE = (tf.errors.OpError, LookupError, MemoryError, RuntimeError, ValueError)
+_NOTHING_IN = 'no checkpoint; train first, or is the folder right?'
+# Links that the session of a graph may follow until the process ends.
+_links = contextlib.ExitStack()
+atexit.register(_links.close)
+
+
+@contextlib.contextmanager
+def _plain_name(path):
+    """Yield a path prefix under which TensorFlow's readers find the checkpoint at `path`.
+
+    They take a name for a pattern, in which brackets and backslashes stand for other characters
+    (tensorflow/core/util/tensor_slice_reader.cc, tensor_bundle.cc). Such a checkpoint gets links in
+    a temporary folder. What writes takes every name as it is.
+
+    Raises:
+        UserError: names of temporary folders are patterns, too.
+    """
+    if not _is_pattern(path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        if _is_pattern(folder):
+            raise UserError(f'{path}: TensorFlow reads no checkpoints in folders with [ or \\ in '
+                            'their names, unless TMPDIR names one without')
+        name = os.path.join(folder, 'checkpoint')
+        for file in _files(path):
+            os.symlink(os.path.abspath(file), name + file[len(path):])
+        yield name
+
+
+def _is_pattern(path):
+    return '[' in path or '\\' in path
+
+
+@contextlib.contextmanager
+def reader(path):
+    """Context of a TensorFlow reader of the checkpoint at `path`; LookupError if there is none."""
+    if not (os.path.exists(path + '.index') or os.path.isfile(path)):
+        raise LookupError('its .index file is missing')
+    with _plain_name(path) as name:
+        yield tf.train.NewCheckpointReader(name)
+
+
+def meant_by(path, complaint=_NOTHING_IN):
+    """The path prefix of the checkpoint that a command line means.
+
+    Args:
+        path: a prefix; one of its files; a folder of checkpoints, whose newest sound one is taken;
+            the state file in it; a folder with such a folder `checkpoints` in it.
+        complaint: what to say of a folder without checkpoints, or of nothing.
+
+    Raises:
+        UserError: there is none.
+    """
+    if os.path.exists(path + '.index'):
+        return path
+    prefix, count = _FILE.subn('', path)
+    if count and os.path.exists(prefix + '.index'):
+        return prefix
+    folder = path
+    if os.path.basename(path) == STATE and os.path.isfile(path):
+        folder = os.path.dirname(path) or '.'
+    elif os.path.isfile(path) and not count:
+        return path    # of one file, as before TensorFlow 0.12, or something else
+    if not os.path.isdir(folder):
+        raise UserError(f'{path}: {complaint} (neither {prefix}.index nor such a folder is there)')
+    below = os.path.join(folder, 'checkpoints')
+    folder = below if not any_in(folder) and os.path.isdir(below) else folder
+    newest = latest(folder)
+    if newest is None:
+        raise UserError(f'{folder}: {complaint}')
+    return newest
 
 
 def latest(folder, scopes=None):
@@ -36,8 +114,8 @@ def latest(folder, scopes=None):
             return path
         damaged.append(f'{path}: damaged checkpoint ({reason})')
     if damaged:
-        raise UserError(f'{"; ".join(damaged)}; no other is there: restore one from a backup, or '
-                        'train anew with --clear')
+        raise UserError(f'{"; ".join(damaged)}; no other is there: restore one from a backup, or, '
+                        f'to train anew, move {folder} away')
     return None
 
 
@@ -49,11 +127,7 @@ def require_newest(folder):
     """
     for path in _newest_first(folder):
         return path
-    raise _nothing_in(folder)
-
-
-def _nothing_in(folder):
-    return UserError(f'{folder}: no checkpoint; train first, or is the folder right?')
+    raise UserError(f'{folder}: {_NOTHING_IN}')
 
 
 def _newest_first(folder):
@@ -63,13 +137,25 @@ def _newest_first(folder):
     back to an older checkpoint. Only its name counts, as the folder may have been moved. The others
     follow by the iterations in them: clocks jump, and copying changes the times of files.
     """
-    names = {re.sub(r'\.(index|data-\d+-of-\d+)$', '', os.path.basename(path))
-             for kind in ('index', 'data-*') for path in
-             glob.glob(os.path.join(glob.escape(folder), '*.' + kind))}
-    first = _listed(folder)[-1:]
-    others = sorted(names.difference(first), reverse=True,
+    listed, others = _listed(folder)[-1:], _names_in(folder)
+    first = [name for name in listed if name in others]
+    others = sorted(others.difference(first), reverse=True,
                     key=lambda name: _age_order(os.path.join(folder, name)))
+    if listed and others and not first:
+        warn(f'{os.path.join(folder, STATE)}: names {listed[0]}, of which no file is there; the '
+             f'newest that is: {others[0]}')
     return [os.path.join(folder, name) for name in first + others]
+
+
+def any_in(folder):
+    """Whether there are checkpoints in a folder, sound or not."""
+    return bool(_names_in(folder))
+
+
+def _names_in(folder):
+    """Names of the checkpoints of which a folder has some file that counts."""
+    return {_FILE.sub('', os.path.basename(path)) for kind in ('index', 'data-*') for path in
+            glob.glob(os.path.join(glob.escape(folder), '*.' + kind))}
 
 
 def _listed(folder):
@@ -81,15 +167,16 @@ def _listed(folder):
         return []
     if state is None:
         return []
-    newest = os.path.basename(state.model_checkpoint_path)
-    names = [os.path.basename(path) for path in state.all_model_checkpoint_paths]
-    return [name for name in names if name != newest] + [newest]
+    # A run on Windows may have written it. Our own names have neither slashes nor backslashes.
+    names = [ntpath.basename(path) for path in
+             (*state.all_model_checkpoint_paths, state.model_checkpoint_path)]
+    return [name for name in dict.fromkeys(names) if name != names[-1]] + names[-1:]
 
 
 def _age_order(path):
     try:
-        reader = tf.train.NewCheckpointReader(path)
-        iterations = int(reader.get_tensor('counter/counter'))
+        with reader(path) as opened:
+            iterations = int(opened.get_tensor('counter/counter'))
     except _UNREADABLE:
         iterations = -1
     times = [os.path.getmtime(name) for name in _files(path)]
@@ -113,14 +200,14 @@ def damage(path, scopes=None):
     """
     broken = []
     try:
-        reader = tf.train.NewCheckpointReader(path)
-        names = reader.get_variable_to_shape_map()
-        for name in sorted(names):
-            if scopes and (name.split('/')[0] not in scopes or _is_slot(name, names)):
-                continue
-            value = reader.get_tensor(name)
-            if value.dtype.kind == 'f' and not np.isfinite(value).all():
-                broken.append(name)
+        with reader(path) as opened:
+            names = opened.get_variable_to_shape_map()
+            for name in sorted(names):
+                if scopes and (name.split('/')[0] not in scopes or _is_slot(name, names)):
+                    continue
+                value = opened.get_tensor(name)
+                if value.dtype.kind == 'f' and not np.isfinite(value).all():
+                    broken.append(name)
     except _UNREADABLE as error:
         return utils.reason(error)
     return f'{len(broken)} variables are not finite ({_first(broken)})' if broken else None
@@ -134,7 +221,7 @@ def require_latest(folder, scopes=None):
     """
     path = latest(folder, scopes)
     if path is None:
-        raise _nothing_in(folder)
+        raise UserError(f'{folder}: {_NOTHING_IN}')
     return path
 
 
@@ -152,7 +239,8 @@ def variables_in(path):
         UserError: the checkpoint is missing or damaged.
     """
     try:
-        return dict(tf.train.NewCheckpointReader(path).get_variable_to_shape_map())
+        with reader(path) as opened:
+            return dict(opened.get_variable_to_shape_map())
     except _UNREADABLE as error:
         raise UserError(f'{path}: not a readable checkpoint ({utils.reason(error)})') from None
 
@@ -220,7 +308,8 @@ def restore(session, path, variables, scopes=None):
         warn(f'{path}: lacks {len(absent)} variables of optimizers, which start anew '
              f'({_first(absent)})')
     try:
-        tf.train.Saver([v for v in variables if v.op.name not in absent]).restore(session, path)
+        with _plain_name(path) as name:
+            tf.train.Saver([v for v in variables if v.op.name not in absent]).restore(session, name)
     except (tf.errors.OpError, ValueError) as error:
         raise UserError(f'{path}: damaged checkpoint ({utils.reason(error)})') from None
 
@@ -237,9 +326,10 @@ def tensors(path, scopes):
         UserError: the checkpoint is missing, or its index is damaged.
     """
     shapes = variables_in(path)
+    prefix = _links.enter_context(_plain_name(path))
 
     def tensor(name):
-        value, = tf.raw_ops.RestoreV2(prefix=path, tensor_names=[name], shape_and_slices=[''],
+        value, = tf.raw_ops.RestoreV2(prefix=prefix, tensor_names=[name], shape_and_slices=[''],
                                       dtypes=[tf.float32])
         value.set_shape(shapes[name])
         return value
@@ -265,6 +355,9 @@ class Checkpoints:
         self._variables = tf.global_variables()
         self._saver = tf.train.Saver(self._variables, max_to_keep=None)
         self._names = []    # of those there are, in the order in which their turn comes
+        # What is saved will be read: where that is impossible, say so before anything is computed.
+        with _plain_name(folder):
+            pass
 
     def restore(self, session, path):
         """Restore all variables and take over the older checkpoints for later deletion."""

@@ -81,6 +81,13 @@ def count_skipped(counter, finite):
     return counter.assign_add(tf.cast(tf.logical_not(finite), tf.int64))
 
 
+def skipped_counts():
+    """{'<name>_skipped': variable} of the loss scales in the current graph."""
+    places = ((variable, variable.op.name.split('/')) for variable in tf.global_variables())
+    return {f'{parts[1]}_skipped': variable for variable, parts in places
+            if len(parts) == 3 and (parts[0], parts[2]) == (SCOPE, 'skipped')}
+
+
 def _variable(name, value, dtype):
     return tf.get_variable(name, [], dtype, tf.constant_initializer(value), trainable=False)
 

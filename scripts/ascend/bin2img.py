@@ -14,13 +14,12 @@ from collections import OrderedDict
 from typing import List, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 if not __package__:
     import _checkout
 
 import imlib
-from pylib import ArgumentParser, UserError, read_json, run_command
+from pylib import ArgumentParser, UserError, progress, read_json, run_command
 from scripts.ascend.img2bin import DESCRIPTION, base_name
 from scripts.export import INPUTS
 from stgan import sheets
@@ -114,11 +113,12 @@ def main():
     if not os.path.isdir(args.result_dir):
         raise UserError(f'{args.result_dir}: no such folder; run the model first')
     # All are read twice, as nothing is to be written before all were good.
-    for number in tqdm(range(len(bins.labels)), desc='check', unit='image', dynamic_ncols=True):
+    for number in progress(range(len(bins.labels)), desc='check', unit='image'):
         bins.read(number, args.result_dir)
-    sheets.write_description(args.output_dir, bins.settings, bins.columns, bins.labels)
-    for number, sheet in enumerate(tqdm(bins.labels, desc='write', unit='image',
-                                        dynamic_ncols=True)):
+    folder = sheets.TestFolder(args.output_dir, bins.settings, bins.columns, bins.labels)
+    folder.refuse_conflict('name another --output_dir')
+    folder.write_description()
+    for number, sheet in enumerate(progress(bins.labels, desc='write', unit='image')):
         imlib.write(os.path.join(args.output_dir, sheet),
                     sheets.compose(*bins.read(number, args.result_dir)))
     print(f'wrote {args.output_dir}: {len(bins.labels)} sheets')

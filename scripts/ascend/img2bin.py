@@ -19,12 +19,11 @@ import shutil
 from collections import OrderedDict
 
 import numpy as np
-from tqdm import tqdm
 
 if not __package__:
     import _checkout
 
-from pylib import ArgumentParser, RunFailed, UserError, run_command, write_json
+from pylib import ArgumentParser, RunFailed, UserError, progress, run_command, write_json
 from scripts.export import INPUTS
 from stgan import attributes, sheets
 from stgan.config import CHECKPOINTS, TestConfig, load_config
@@ -107,7 +106,7 @@ def describe(options, config, checkpoint_path, entries):
 
 
 def write_bins(options, config, folder):
-    """Write the bins of all test images, and last the file that declares them complete."""
+    """Write the bins of the readable test images, and last the file that declares them complete."""
     from stgan import data, testing
     from tflib import checkpoint
 
@@ -116,26 +115,26 @@ def write_bins(options, config, folder):
     celeba, indices = testing.selected_images(config, options)
     paths, labels = celeba.paths(indices), celeba.labels[indices]
     check_folder(folder, len(indices), len(plan.columns))
-    description = describe(options, config, checkpoint_path, [
-        (f'{index + 1:06d}{plan.suffix}.png', celeba.names[index], label)
-        for index, label in zip(indices, labels)])
-
     sources, targets = attributes.signed(labels, config.thres_int), plan.targets(labels)
     batches = data.load_images(paths, config.img_size, celeba.crop, BATCH_SIZE)
-    number = 0
-    for images in tqdm(batches, total=-(-len(paths) // BATCH_SIZE), unit='batch',
-                       dynamic_ncols=True):
-        if not number:
+    entries = []
+    for positions, images in progress(batches, total=-(-len(paths) // BATCH_SIZE), unit='batch'):
+        if not entries:
             # Only now: nothing is written before the first images were good.
             for name in INPUTS:
                 os.makedirs(os.path.join(folder, name), exist_ok=True)
             if os.path.exists(os.path.join(folder, DESCRIPTION)):
                 os.unlink(os.path.join(folder, DESCRIPTION))
-        for image in images:
-            write_image(folder, number, image, targets[number], sources[number])
-            number += 1
-    write_json(os.path.join(folder, DESCRIPTION), description)
-    print(f'wrote {folder}: {number} images, {len(plan.columns)} variants each')
+        for position, image in zip(positions, images):
+            write_image(folder, len(entries), image, targets[position], sources[position])
+            index = indices[position]
+            entries.append((f'{index + 1:06d}{plan.suffix}.png', celeba.names[index],
+                            labels[position]))
+    if not entries:
+        raise UserError(f'{paths[0]}: not a readable image, nor is any other of this test')
+    write_json(os.path.join(folder, DESCRIPTION),
+               describe(options, config, checkpoint_path, entries))
+    print(f'wrote {folder}: {len(entries)} images, {len(plan.columns)} variants each')
 
 
 def main():
@@ -145,13 +144,16 @@ def main():
     add('--output_dir', required=True, metavar='DIR', help='folder to write')
     add('--dataroot', default='', metavar='DIR',
         help='data folder; default: the one the experiment was trained with')
+    add('--use_cropped_img', action='store_true',
+        help='take img_crop_celeba[_png]; default: as the experiment did')
     add('--img', type=int, nargs='+', default=[], metavar='N',
         help='1-based list positions of the images; default: the test split')
     add('--test_int', type=float, default=2.,
         help='intensity of the edits, in multiples of thres_int')
     args = parser.parse_args()
     options = TestConfig(experiment_name=args.experiment_name, dataroot=args.dataroot,
-                         img=tuple(args.img), test_int=args.test_int).check()
+                         use_cropped_img=args.use_cropped_img, img=tuple(args.img),
+                         test_int=args.test_int).check()
     config, _ = load_config(options.folder)
     write_bins(options, config, args.output_dir)
 

@@ -77,7 +77,7 @@ sheets=$output_dir/sheets
 # A folder of its own for each run: what an earlier one left must not pass for new results.
 results=$output_dir/msame_$(date +%Y%m%d_%H%M%S)_$$
 
-options=(--experiment_name "$experiment_name" --output_dir "$bins" --test_int "$test_int")
+options=("--experiment_name=$experiment_name" --output_dir "$bins" --test_int "$test_int")
 if [[ -n $data_path ]]; then
     options+=(--dataroot "$data_path")
 fi
@@ -87,7 +87,7 @@ if [[ -n $img ]]; then
 fi
 
 # Static shapes: an NPU compiles a model for each.
-exported=$(step "$python" "$root/scripts/export.py" --experiment_name "$experiment_name" \
+exported=$(step "$python" "$root/scripts/export.py" "--experiment_name=$experiment_name" \
     --format pb --batch_size 1 --output "$model.pb")
 echo "$exported"
 input_shape=$(sed -n 's/^input_shape *//p' <<<"$exported")
@@ -105,5 +105,6 @@ fi
 step "$python" "$root/scripts/ascend/bin2img.py" --bin_dir "$bins" \
     --result_dir "$(dirname "$first")" --output_dir "$sheets"
 step "$python" "$root/psnr_ssim.py" --img_dir "$sheets"
-echo "attribute accuracy: python att_classification/test.py --img_dir $sheets"
+printf 'attribute accuracy: %q %q --img_dir %q\n' "$python" "$root/att_classification/test.py" \
+    "$sheets"
 echo "no longer needed: $bins $results"

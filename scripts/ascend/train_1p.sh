@@ -135,20 +135,20 @@ if is_true bind_core "$bind_core"; then
 fi
 
 run() {    # run COMMAND...: with its output in the log; its exit status is ours
-    echo "\$ ${*##"$root/"}" | tee -a "$log"
+    { printf '$'; printf ' %q' "${@##"$root/"}"; echo; } | tee -a "$log"
     # In a session of its own, the command gets each signal once, and from here.
     setsid "$@" >>"$log" 2>&1 &
-    local pid=$! signalled=1 status=0
-    trap 'signalled=1; kill -TERM "$pid"' TERM
-    trap 'signalled=1; kill -INT "$pid"' INT
+    local pid=$! signalled=1 status=0 stopped=0
+    trap 'signalled=1 stopped=143; kill -TERM "$pid"' TERM
+    trap 'signalled=1 stopped=130; kill -INT "$pid"' INT
     while ((signalled)); do
         signalled=0 status=0
         wait "$pid" || status=$?
     done
     trap - TERM INT
-    if ((status)); then
+    if ((status || stopped)); then
         tail -n 1 "$log" >&2
-        exit "$status"
+        exit $((status ? status : stopped))
     fi
 }
 

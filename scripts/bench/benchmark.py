@@ -30,6 +30,7 @@ import imlib
 from pylib import (
     ArgumentParser,
     RunFailed,
+    child,
     keep_freed_memory,
     run_command,
     usable_cores,
@@ -358,12 +359,12 @@ def _run(arguments, folder):
     """(seconds, peak memory in MB) of a Python command."""
     began, memory = time.monotonic(), 0
     with open(os.path.join(folder, 'errors.txt'), 'w+') as errors:
-        process = subprocess.Popen([sys.executable, *arguments], cwd=folder,
-                                   stdout=subprocess.DEVNULL, stderr=errors)
-        while process.poll() is None:
-            memory = max(memory, _peak_memory(process.pid))
-            time.sleep(.02)
-        seconds = time.monotonic() - began
+        with child([sys.executable, *arguments], cwd=folder, stdout=subprocess.DEVNULL,
+                   stderr=errors) as process:
+            while process.poll() is None:
+                memory = max(memory, _peak_memory(process.pid))
+                time.sleep(.02)
+            seconds = time.monotonic() - began
         if process.returncode:
             errors.seek(0)
             raise RunFailed(f'{" ".join(arguments[:3])} ...: {errors.read()[-500:]}')

@@ -10,6 +10,7 @@ Examples:
     python scripts/bench/chaos.py --folder chaos --rounds 5
 """
 
+import contextlib
 import os
 import random
 import re
@@ -29,6 +30,7 @@ from pylib import (
     ArgumentParser,
     RunFailed,
     UserError,
+    child,
     read_json_lines,
     run_command,
     write_json,
@@ -36,7 +38,7 @@ from pylib import (
 from scripts._checkout import ROOT
 from stgan.celeba import CelebA
 from stgan.config import CHECKPOINTS
-from tflib import checkpoint, tf
+from tflib import checkpoint
 
 # Two layers each way and two attributes: quick to build, with all parts of a training.
 SMALL = ('--img_size 32 --enc_layers 2 --dec_layers 2 --stu_layers 1 --dis_layers 2 '
@@ -69,20 +71,23 @@ class Chaos:
         """The experiment folder of a run."""
         return os.path.join(self._folder, 'output', name)
 
-    def start(self, name):
-        """Start the training command; return its process, whose output goes to `<name>.log`."""
+    @contextlib.contextmanager
+    def training(self, name):
+        """Context of the training command: its process, whose output goes to `<name>.log`."""
         command = [sys.executable, os.path.join(ROOT, 'train.py'), '--experiment_name', name,
                    '--dataroot', 'data', *SMALL.split(), '--epoch', str(self._epochs),
                    '--save_freq', '2', '--log_images']
-        with open(self._log(name), 'ab') as log:
-            return subprocess.Popen(command, cwd=self._folder, stdout=log, stderr=log)
+        with open(self._log(name), 'ab') as log, \
+                child(command, cwd=self._folder, stdout=log, stderr=log) as process:
+            yield process
 
     def _log(self, name):
         return os.path.join(self._folder, name + '.log')
 
     def finish(self, name):
         """Run the training to its end."""
-        status = self._end(self.start(name), name)
+        with self.training(name) as process:
+            status = self._end(process, name)
         if status != 0:
             raise RunFailed(f'{self._log(name)}: ended with {status} although left alone')
 
@@ -98,10 +103,10 @@ class Chaos:
         """One round: start the training, end it at some moment, perhaps damage its checkpoint."""
         how = self._random.choice((signal.SIGKILL, signal.SIGTERM))
         moment = self._random.choice(MOMENTS)
-        process = self.start(DISTURBED)
-        self._wait_for(moment, process)
-        process.send_signal(how)    # nothing happens to a process that has ended
-        status = self._end(process, DISTURBED)
+        with self.training(DISTURBED) as process:
+            self._wait_for(moment, process)
+            process.send_signal(how)    # nothing happens to a process that has ended
+            status = self._end(process, DISTURBED)
         # Negative: ended by the signal itself; before the first iteration there is no handler.
         if status not in (0, -how, 128 + how):
             raise RunFailed(f'{self._log(DISTURBED)}: ended with {status} on {how.name} '
@@ -165,15 +170,20 @@ def damage(path, how, generator):
                 stream.truncate(generator.randrange(size))
 
 
+def _values(path):
+    """{name: value} of a checkpoint."""
+    with checkpoint.reader(path) as opened:
+        return {name: opened.get_tensor(name) for name in opened.get_variable_to_shape_map()}
+
+
 def require_equal(folder, other):
     """Raise RunFailed unless two runs have equal variables, in every bit, and equal logs."""
-    left, right = (tf.train.NewCheckpointReader(checkpoint.latest(os.path.join(f, CHECKPOINTS)))
+    left, right = (_values(checkpoint.require_latest(os.path.join(f, CHECKPOINTS)))
                    for f in (folder, other))
-    names = sorted(left.get_variable_to_shape_map())
-    if names != sorted(right.get_variable_to_shape_map()):
+    names = sorted(left)
+    if names != sorted(right):
         raise RunFailed(f'{folder} and {other}: have different variables')
-    different = [name for name in names if not np.array_equal(left.get_tensor(name),
-                                                              right.get_tensor(name))]
+    different = [name for name in names if not np.array_equal(left[name], right[name])]
     if different:
         raise RunFailed(f'{folder} and {other}: {len(different)} of {len(names)} variables differ '
                         f'({different[0]}, ...)')

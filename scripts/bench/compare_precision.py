@@ -39,8 +39,9 @@ def experiment(name, precision, seed):
 
 def train_and_measure(args, device, flags):
     """Train and measure all runs, or what is missing of it; `flags`: those of train.py."""
-    classifier = shlex.quote(os.path.join('output', f'{args.name}_classifier'))
-    run_all([classifier_command(args.dataroot, classifier)])
+    folder = os.path.join('output', f'{args.name}_classifier')
+    classifier = shlex.quote(folder)
+    run_all([classifier_command(args.dataroot, folder)])
     for seed in args.seeds:
         shared = experiment(args.name, 'shared', seed)
         if args.shared_epochs:
@@ -52,14 +53,14 @@ def train_and_measure(args, device, flags):
                 shutil.copytree(os.path.join('output', shared), os.path.join('output', run))
             quoted = shlex.quote(run)
             run_all([_training(run, args.dataroot, device, seed, precision, flags),
-                     f'test.py --experiment_name {quoted} --test_int 2 --device {device}',
-                     f'psnr_ssim.py --experiment_name {quoted}',
+                     f'test.py --experiment_name={quoted} --test_int 2 --device {device}',
+                     f'psnr_ssim.py --experiment_name={quoted}',
                      f'att_classification/test.py --img_dir output/{quoted}/sample_testing '
                      f'--checkpoint {classifier}/checkpoints --device {device}'])
 
 
 def _training(run, dataroot, device, seed, precision, flags):
-    return (f'train.py --experiment_name {shlex.quote(run)} --dataroot {shlex.quote(dataroot)} '
+    return (f'train.py --experiment_name={shlex.quote(run)} --dataroot={shlex.quote(dataroot)} '
             f'--device {device} {TRAINING} --precision {precision} --seed {seed} {flags}')
 
 

@@ -58,14 +58,14 @@ def build(config, batch, device='cpu'):
         return graph.build(config, batch, device)
 
 
-def test(experiment_dir, dataroot, positions, test_int=2.):
+def test(experiment_dir, dataroot, positions, use_cropped_img=False, test_int=2.):
     """Edit the images at 1-based list positions, as csmliu/STGAN test.py@8a206ad does."""
     from stgan import models
     from tflib import checkpoint, tf, utils
 
     config, _ = load_config(experiment_dir)
     celeba = CelebA(dataroot or config.dataroot, config.atts, config.split,
-                    config.use_cropped_img)
+                    use_cropped_img or config.use_cropped_img)
     indices = np.array(positions) - 1 if positions else celeba.part('test')
     state = tf.train.get_checkpoint_state(os.path.join(experiment_dir, CHECKPOINTS))
     with tf.Graph().as_default(), utils.session() as session:
@@ -140,9 +140,11 @@ def main():
     parser.add_argument('experiment_dir', metavar='EXPERIMENT_DIR', help='such as output/128')
     parser.add_argument('--dataroot', default='', metavar='DIR',
                         help='data folder; default: the one the experiment was trained with')
+    parser.add_argument('--use_cropped_img', action='store_true',
+                        help='take img_crop_celeba[_png]; default: as the experiment did')
     parser.add_argument('--img', type=int, nargs='*', help='1-based list positions')
     args = parser.parse_args()
-    test(args.experiment_dir, args.dataroot, args.img)
+    test(args.experiment_dir, args.dataroot, args.img, args.use_cropped_img)
 
 
 if __name__ == '__main__':

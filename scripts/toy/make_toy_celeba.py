@@ -23,7 +23,6 @@ Examples:
 import os
 
 import numpy as np
-import tqdm
 from PIL import Image
 
 if not __package__:
@@ -174,7 +173,7 @@ def make_data_set(folder, images=3000, seed=0, processes=None):
                  if image_name(index) not in present]
         absent = [name for name in lists if not os.path.exists(os.path.join(folder, name))]
         drawn = pylib.parallel_map(write_image, tasks, processes)
-        for _ in tqdm.tqdm(drawn, total=len(tasks), unit='image', disable=not tasks):
+        for _ in pylib.progress(drawn, total=len(tasks), unit='image', disable=not tasks):
             pass
         for name in absent:
             pylib.write_text(os.path.join(folder, name), lists[name]())

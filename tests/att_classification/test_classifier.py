@@ -1,6 +1,7 @@
 """The attribute classifier and what it measures."""
 
 import json
+import shutil
 from collections import OrderedDict
 
 import numpy as np
@@ -10,7 +11,7 @@ import imlib
 from att_classification import evaluation, training
 from att_classification.models import classifier
 from att_classification.options import TrainingConfig
-from pylib import UserError
+from pylib import UserError, read_json
 from stgan import sheets
 from stgan.attributes import CELEBA_ATTRIBUTES, DEFAULT_ATTRIBUTES
 from stgan.config import RunConfig
@@ -65,10 +66,10 @@ def painted_folder(tmp_path):
     """Two sheets: editing Bald works once and disturbs Male once, editing Male always works."""
     config = RunConfig(atts=('Bald', 'Male'), img_size=32)
     names = ['000001.png', '000002.png']
-    sheets.write_description(
+    sheets.TestFolder(
         str(tmp_path), OrderedDict(img_size=32, attributes=['Bald', 'Male']),
         sheets.single_plan(config, 2.).columns,
-        OrderedDict((name, ('x.jpg', [0, 1])) for name in names))
+        OrderedDict((name, ('x.jpg', [0, 1])) for name in names)).write_description()
     # Per image: Other, Male, Bald, Young.
     source = painted([0, 1, 0, 1])
     results = [[source, painted([0, 1, 1, 1]), painted([0, 0, 0, 1])],
@@ -115,6 +116,93 @@ def test_labels_of_published_sheets_come_from_the_list(published_run):
     assert result.images == 3
 
 
+@pytest.mark.parametrize('content, complaint', [
+    ('{', 'classifier.json:1: not JSON'), ('[]', 'classifier.json: expected a JSON object'),
+    ('{}', 'classifier.json: expected attributes and img_size'),
+    ('{"attributes": 3, "img_size": 128}', 'expected attributes'),
+    ('{"attributes": [], "img_size": 128}', 'expected attributes'),
+    ('{"attributes": ["Bald", 3], "img_size": 128}', 'expected attributes'),
+    ('{"attributes": ["Bald", "Bald"], "img_size": 128}', 'expected attributes'),
+    ('{"attributes": ["Bald"], "img_size": "128"}', 'expected attributes'),
+    ('{"attributes": ["Bald"], "img_size": 100}', 'expected attributes'),
+    ('{"attributes": ["Bald"], "img_size": 1e99}', 'expected attributes'),
+    ('{"attributes": ["Bald"], "img_size": true}', 'expected attributes'),
+    ('{"attributes": ["Bald"], "img_size": 3200000}', 'expected attributes')])
+def test_a_damaged_description_is_one_line(tmp_path, content, complaint):
+    (tmp_path / 'classifier.json').write_text(content)
+    (tmp_path / 'x.ckpt.index').write_text('')
+    with pytest.raises(UserError) as error:
+        evaluation.Classifier(str(tmp_path / 'x.ckpt'), 'cpu')
+    assert complaint in str(error.value) and '\n' not in str(error.value)
+
+
+@pytest.fixture
+def classify(run, tmp_path, painted_folder, monkeypatch):
+    """A function that runs the command on the painted sheets, with a classifier that reads them."""
+    class Stub(Oracle):
+        is_published, path = True, 'checkpoints/128.ckpt'
+
+        def __init__(self, *_):
+            pass
+    monkeypatch.setattr(evaluation, 'Classifier', Stub)
+    (tmp_path / 'sheets').mkdir()
+    for path in list(tmp_path.glob('0*.png')) + [tmp_path / 'sheet.json', tmp_path / 'labels.csv']:
+        path.rename(tmp_path / 'sheets' / path.name)
+
+    def command(*options, is_published=True):
+        Stub.is_published = is_published
+        return run('att_classification/test.py', '--img_dir', 'sheets', *options)
+    return command
+
+
+def test_the_table_names_the_conditions(classify, tmp_path):
+    done = classify()
+    assert done.status == 0, done.err
+    assert 'attribute accuracy on 2 sheets of 32x32, intensity 2' in done.out
+    assert 'paper: 19962 sheets of 128x128, intensity 2\n' in done.out
+    assert ('not comparable with the paper: 2 sheets instead of 19962; 32x32 pixels instead of '
+            '128x128; the mean of Bald Male instead of the published 13 attributes\n') in done.out
+    report = json.loads((tmp_path / 'attribute_accuracy.json').read_text())
+    assert (report['sheets'], report['images'], report['test_int']) == ('sheets', 2, 2)
+    assert report['paper'] == {'images': 19962, 'mean_accuracy': .8605, 'img_size': 128,
+                               'test_int': 2}
+    out = classify('--atts', 'Male', is_published=False).out
+    assert ('; the mean of Male instead of the published 13 attributes; a classifier trained here '
+            '(checkpoints/128.ckpt) instead of the published 128.ckpt\n') in out
+
+
+def test_the_report_may_go_elsewhere(classify, tmp_path):
+    (tmp_path / 'file').write_text('')
+    done = classify('--output_dir', 'file/x')
+    assert done.status == 1 and '75.00%' in done.out    # printed before the report failed
+    assert done.err.endswith(', or name another folder with --output_dir\n')
+    assert classify('--output_dir', 'reports').status == 0
+    assert sorted(path.name for path in (tmp_path / 'reports').iterdir()) == [
+        'attribute_accuracy.json', 'attribute_accuracy.png']
+    assert not (tmp_path / 'attribute_accuracy.json').exists()
+    (tmp_path / 'sheets').rename(tmp_path / 'others')
+    (tmp_path / 'others').rename(tmp_path / 'reports' / 'sheets')
+    done = classify('--img_dir', 'reports/sheets', '--output_dir', 'reports')
+    assert done.status == 2 and 'report on the sheets in ../sheets; name another' in done.err
+
+
+def test_options_without_effect_are_errors(classify):
+    done = classify('--dataroot', 'data')
+    assert done.status == 2 and '--dataroot: has no effect, as sheets/labels.csv' in done.err
+    done = classify('--atts', 'Male', 'Bald', 'Male')
+    assert done.status == 2 and '--atts: Male is named twice' in done.err
+
+
+def test_sheets_left_out_are_told(classify, tmp_path):
+    path = tmp_path / 'sheets' / 'sheet.json'
+    path.write_text(json.dumps(dict(json.loads(path.read_text()), left_out=[
+        {'sheet': '000003.png', 'image': 'y.jpg', 'reason': 'cut short'}])))
+    done = classify()
+    assert '1 images of the test could not be read and have no sheets (y.jpg)' in done.out
+    report = json.loads((tmp_path / 'attribute_accuracy.json').read_text())
+    assert report['unreadable_images'] == 1
+
+
 def test_sheets_of_other_modes_are_refused(published_run):
     folder = sheets.open_folder(str(published_run / 'output' / 'golden' / 'sample_testing_multi'))
     with pytest.raises(UserError, match='do not show one edit per attribute'):
@@ -145,7 +233,7 @@ def test_illegal_options_are_named(options, complaint):
 
 def test_training_resumes(tmp_path, toy_data, capfd):
     def train(epochs, **options):
-        training.train(small_config(toy_data, tmp_path, epoch=epochs, **options))
+        training.train(small_config(toy_data, tmp_path / 'a[1]', epoch=epochs, **options))
         return capfd.readouterr().out
     train(1)
     assert 'resuming after iteration 3 of 6' in train(2)
@@ -153,7 +241,34 @@ def test_training_resumes(tmp_path, toy_data, capfd):
         train(2, atts=('Bald',))
     assert '--clear: removing checkpoints, summaries, metrics.jsonl, test_accuracy.json' in (
         train(1, atts=('Bald',), clear=True))
-    assert evaluation.Classifier(str(tmp_path / 'checkpoints'), 'cpu').atts == ['Bald']
+    folder, files = tmp_path / 'a[1]', 'Epoch_(0)_(3of3).ckpt'
+    for path in (folder, folder / 'checkpoints', folder / 'checkpoints' / 'checkpoint',
+                 folder / 'checkpoints' / (files + '.index'), folder / 'checkpoints' / files):
+        assert evaluation.Classifier(str(path), 'cpu').atts == ['Bald']
+
+
+def test_an_unreadable_test_image_is_left_out(tmp_path, toy_data, capfd):
+    """It ends no epoch, and counts neither as right nor as wrong."""
+    shutil.copytree(str(toy_data), str(tmp_path / 'toy'))
+    path = tmp_path / 'toy' / 'img_align_celeba' / '000058.jpg'
+    path.write_bytes(path.read_bytes()[:200])
+    training.train(small_config(tmp_path / 'toy', tmp_path, epoch=1))
+    done = capfd.readouterr()
+    assert f'warning: {path}: not a readable image' in done.err
+    assert 'on 5 test images, 1 unreadable ones left out' in done.out
+    measured = read_json(str(tmp_path / 'test_accuracy.json'))
+    assert (measured['images'], measured['unreadable_images']) == (5, 1)
+    for accuracy in measured['attributes'].values():
+        assert accuracy * 5 == pytest.approx(round(accuracy * 5))
+
+
+def test_labels_of_a_list_alone(published_run):
+    """--dataroot of the evaluation needs no images."""
+    shutil.rmtree(str(published_run / 'celeba' / 'img_align_celeba'))
+    folder = sheets.open_folder(str(published_run / 'output' / 'golden' / 'sample_testing'))
+    names = list(DEFAULT_ATTRIBUTES)
+    labels = evaluation._sheet_labels(folder, names, str(published_run / 'celeba'))
+    assert len(labels) == 3 and all(len(label) == 13 for label in labels.values())
 
 
 def test_training_is_repeatable(tmp_path, toy_data):

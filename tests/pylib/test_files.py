@@ -85,6 +85,11 @@ def test_faulty_json_is_located(tmp_path, content, complaint):
     assert str(error.value).startswith(str(path) + complaint)
 
 
+def test_json_saved_by_an_editor_of_windows(tmp_path):
+    (tmp_path / 'x.json').write_bytes(b'\xef\xbb\xbf{"a": 1}\r\n')
+    assert pylib.read_json(str(tmp_path / 'x.json')) == {'a': 1}
+
+
 def test_json_lines_end_at_a_line_cut_short(tmp_path):
     path = tmp_path / 'x.jsonl'
     assert pylib.read_json_lines(str(path)) == []

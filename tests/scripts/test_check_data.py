@@ -23,7 +23,42 @@ def test_a_good_data_set(run, data):
     done = check(run)
     assert done.status == 0, done.err
     assert '60 images, 40 attributes; train 52, val 2, test 6' in done.out
+    assert done.out.splitlines()[1] == '     60 of 178x218 pixels'
     assert done.out.splitlines()[-1] == 'data: all is well'
+
+
+def test_turned_images_are_counted_and_are_no_problem(run, data):
+    path = data / 'img_align_celeba' / '000007.jpg'
+    metadata = Image.Exif()
+    metadata[0x112] = 6
+    Image.open(str(path)).transpose(Image.ROTATE_90).save(str(path), exif=metadata)
+    with Image.open(str(path)) as image:
+        assert image.size == (218, 178)
+    done = check(run, '--report', 'report.json')
+    assert done.status == 0, done.err
+    assert '60 of 178x218 pixels' in done.out and '1 turned as their EXIF' in done.out
+    assert read_json('report.json')['turned as their EXIF orientation says'] == [
+        'data/img_align_celeba/000007.jpg: orientation 6']
+
+
+def test_squares_are_counted_by_size(run, data):
+    folder = data / 'img_align_celeba'
+    for number in range(1, 61):
+        size = 64 + number % 2
+        Image.effect_noise((size, size), number).convert('RGB').save(
+            str(folder / f'{number:06d}.jpg'))
+    folder.rename(data / 'img_crop_celeba')
+    done = check(run, '--use_cropped_img')
+    assert done.status == 0, done.out
+    assert '30 of 65x65 pixels' in done.out and '30 of 64x64 pixels' in done.out
+
+
+def test_what_is_named_otherwise_is_said(run, data):
+    for path in (data / 'img_align_celeba').glob('*.jpg'):
+        path.rename(path.with_suffix('.JPG'))
+    done = check(run)
+    assert done.status == 0
+    assert '60 files have another extension than listed (000001.JPG for 000001.jpg)' in done.out
 
 
 def test_everything_wrong_is_found_and_reported(run, data):
@@ -43,7 +78,8 @@ def test_everything_wrong_is_found_and_reported(run, data):
     (unreadable,) = found['unreadable']
     assert unreadable.startswith('data/img_align_celeba/000003.jpg: cut short')
     assert found['of another size'] == [
-        'data/img_align_celeba/000005.jpg: 200x218, expected 178x218']
+        "data/img_align_celeba/000005.jpg: 200x218 pixels, expected CelebA's aligned 178x218"]
+    assert found['sizes'] == {'178x218': 57, '200x218': 1}
     assert found['duplicates'][1] == ('data/img_align_celeba/000006.jpg = '
                                       'data/img_align_celeba/000060.jpg, in train and test')
     assert found['listed twice'] == ['000058.jpg']

@@ -111,6 +111,17 @@ def test_changed_options_show_their_defaults():
     (['--test_slide', '--test_att', 'Bald', '--test_atts', 'Male'], '--test_slide slides one'),
     (['--test_slide', '--test_att', 'Bald', '--n_slide', '1'], '--n_slide 1'),
     (['--test_atts', 'Bald', '--test_ints', '1', '2'], '--test_ints: expected 1'),
+    (['--test_slide', '--test_att', 'Bald', '--test_int', '2'], '--test_int: has no effect with '
+     '--test_slide'),
+    (['--test_atts', 'Bald', '--test_int', '2'], '--test_int: has no effect with --test_atts'),
+    (['--test_ints', '2'], '--test_ints: has no effect without --test_atts'),
+    (['--n_slide', '3'], '--n_slide: has no effect without --test_slide'),
+    (['--test_int_min', '-2'], '--test_int_min: has no effect without --test_slide'),
+    (['--test_atts', 'Bald', '--test_int_max', '2'], '--test_int_max: has no effect without'),
+    (['--test_atts', 'Male', 'Bald', 'Male'], '--test_atts: Male is named twice'),
+    (['--test_atts', 'Black_Hair', 'Male', 'Blond_Hair'], '--test_atts Black_Hair Blond_Hair: '
+     'contradict each other'),
+    (['--test_atts', 'Bangs', 'Bald'], '--test_atts Bangs Bald: contradict each other'),
     (['--img', '0'], '--img 0')])
 def test_illegal_test_options_are_named(arguments, complaint):
     with pytest.raises(UserError) as error:

@@ -30,7 +30,7 @@ def test_current_checkpoint_gives_equal_images_everywhere(golden_folder):
 
 def test_edit_one_image(trained, toy_data):
     celeba = CelebA(str(toy_data))
-    (images,) = data.load_images(celeba.paths([0, 1]), 32, True, 2)
+    ((_, images),) = data.load_images(celeba.paths([0, 1]), 32, True, 2)
     labels = CelebA(str(toy_data), attributes.DEFAULT_ATTRIBUTES).labels[:2]
     with Editor(str(trained / 'output' / 'toy'), device='cpu') as editor:
         config = editor.config
@@ -181,7 +181,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(workspace, capsys, par
 
 def test_the_size_of_session_runs_changes_nothing(trained, toy_data):
     celeba = CelebA(str(toy_data), attributes.DEFAULT_ATTRIBUTES)
-    (images,) = data.load_images(celeba.paths([0, 1, 2]), 32, True, 3)
+    ((_, images),) = data.load_images(celeba.paths([0, 1, 2]), 32, True, 3)
     sources = attributes.signed(celeba.labels[:3], .5)
     results = []
     for edit_batch in (100, 28, 5):    # all at once; two images and one; parts of an image

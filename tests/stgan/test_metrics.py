@@ -1,10 +1,14 @@
 """PSNR and SSIM against their formulas, and of folders."""
 
 import json
+import os
+import re
+import shutil
 import warnings
 
 import numpy as np
 import pytest
+from conftest import run_cli
 from skimage.metrics import structural_similarity
 
 import imlib
@@ -81,6 +85,51 @@ def test_command_agrees_with_scikit_image(run, published_run):
     assert imlib.read(str(experiment / 'psnr_ssim.png')).shape[1] == 1000
 
 
+def test_the_table_names_the_conditions(run, published_run):
+    done = run('psnr_ssim.py', '--experiment_name', 'golden')
+    assert re.search(r'this run\W+3\W+128\W+unknown\W', done.out)
+    assert re.search(r'paper\W+19962\W+128\W+2\W+31.67\W+0.948', done.out)
+    assert ('not comparable with the paper: 3 sheets instead of 19962; unknown intensity instead '
+            'of 2\n') in done.out
+    summary = read_json(str(published_run / 'output' / 'golden' / 'psnr_ssim.json'))
+    assert (summary['sheets'], summary['img_size'], summary['test_int']) == (
+        'sample_testing', 128, None)
+    assert summary['paper'] == {'images': 19962, 'psnr': 31.67, 'ssim': .948, 'img_size': 128,
+                                'test_int': 2}
+
+
+def test_a_report_that_cannot_be_written_is_shown(run, published_run):
+    command = 'psnr_ssim.py', '--experiment_name', 'golden', '--output_dir'
+    (published_run / 'file').write_text('')
+    done = run(*command, 'file/x')
+    assert done.status == 1 and 'this run' in done.out
+    assert done.err.endswith(', or name another folder with --output_dir\n')
+    assert done.err.count('\n') == 1
+    assert run(*command, 'reports').status == 0
+    assert sorted(os.listdir('reports')) == ['psnr_ssim.csv', 'psnr_ssim.json', 'psnr_ssim.png']
+    assert not (published_run / 'output' / 'golden' / 'psnr_ssim.json').exists()
+
+
+def test_a_report_does_not_replace_that_on_other_sheets(run, published_run):
+    experiment = published_run / 'output' / 'golden'
+    assert run('psnr_ssim.py', '--experiment_name', 'golden').status == 0
+    shutil.copytree(str(experiment / 'sample_testing'), str(experiment / 'others'))
+    before = (experiment / 'psnr_ssim.json').read_text()
+    done = run('psnr_ssim.py', '--img_dir', 'output/golden/others')
+    assert done.status == 2 and 'is the report on the sheets in sample_testing; name' in done.err
+    assert (experiment / 'psnr_ssim.json').read_text() == before
+    assert run('psnr_ssim.py', '--img_dir', 'output/golden/others', '--output_dir', 'x').status == 0
+    assert run('psnr_ssim.py', '--experiment_name', 'golden').status == 0
+
+
+def test_the_working_directory_may_be_the_folder(published_run):
+    """The report goes beside the folder, whatever it is called."""
+    folder = published_run / 'output' / 'golden' / 'sample_testing'
+    done = run_cli('psnr_ssim.py', '--img_dir', '.', cwd=folder)
+    assert done.status == 0, done.err
+    assert len(list(folder.iterdir())) == 3 and (folder.parent / 'psnr_ssim.json').exists()
+
+
 def test_threads_give_the_same_values(run, published_run):
     values = []
     for threads in (1, 2):
@@ -94,8 +143,10 @@ def test_threads_give_the_same_values(run, published_run):
 def test_equal_images_do_not_make_the_mean_infinite(tmp_path):
     images = np.random.RandomState(0).uniform(-1, 1, [32, 32, 3])
     imlib.write(str(tmp_path / 'sample_testing' / '000001.png'),
-                sheets.compose(images, images[np.newaxis]))
+                sheets.compose(images, [images] * 14))
     folder = sheets.open_folder(str(tmp_path / 'sample_testing'))
-    summary = metrics.write_report(str(tmp_path), metrics.measure_folder(folder, 1))
+    values = metrics.measure_folder(folder, 1)
+    summary = metrics.summarize(folder, values)
+    metrics.write_report(str(tmp_path / 'psnr_ssim.json'), folder, values, summary)
     assert (summary['psnr'], summary['ssim'], summary['equal_images']) == (None, 1, 1)
     json.loads((tmp_path / 'psnr_ssim.json').read_text(), parse_constant=pytest.fail)

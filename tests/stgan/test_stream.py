@@ -1,5 +1,7 @@
 """The one stream of training samples."""
 
+import functools
+import threading
 import time
 
 import numpy as np
@@ -34,7 +36,7 @@ def test_resuming_reads_no_image_twice():
     began = time.perf_counter()
     stream.samples(10 ** 12, 32)
     assert time.perf_counter() - began < 1
-    assert stream._permutation.cache_info().misses <= 2
+    assert stream._drawn.cache_info().misses <= 2
 
 
 def test_another_order_is_still_once_a_pass():
@@ -45,6 +47,28 @@ def test_another_order_is_still_once_a_pass():
     assert (seen[70:100] != changed[70:100]).any() and (seen[100:] != changed[100:]).any()
     for start in (0, 50, 100):
         assert sorted(changed[start:start + 50]) == list(range(50))
+
+
+def test_an_order_drawn_while_another_is_asked_for_is_not_kept():
+    """A thread that reads ahead is in the middle of drawing when a rollback changes the order."""
+    stream, drawing, reordered = SampleStream(50, seed=0), threading.Event(), threading.Event()
+
+    def delayed(*arguments):
+        permutation = SampleStream._draw_permutation(stream, *arguments)
+        if not reordered.is_set():
+            drawing.set()
+            assert reordered.wait(30)
+        return permutation
+    stream._drawn = functools.lru_cache(maxsize=2)(delayed)
+    ahead = threading.Thread(target=stream.samples, args=(0, 1))
+    ahead.start()
+    assert drawing.wait(30)
+    stream.reorder(10)
+    reordered.set()
+    ahead.join()
+    fresh = SampleStream(50, seed=0)
+    fresh.reorder(10)
+    np.testing.assert_array_equal(stream.samples(0, 50), fresh.samples(0, 50))
 
 
 def test_target_labels_take_an_order_of_their_own_for_every_batch():

@@ -5,6 +5,7 @@ import functools
 import os
 import resource
 import signal
+import subprocess
 import time
 
 import pytest
@@ -280,3 +281,113 @@ def test_a_log_that_cannot_be_written_is_named(config, monkeypatch):
     on_update(monkeypatch, 10, lambda values: limit_files(500))
     with pytest.raises(RunFailed, match='run/metrics.jsonl: could not be written .File too large'):
         training.train(config)
+
+
+def fault(kind, text):
+    def raise_it(values):
+        raise kind(None, None, text)
+    return raise_it
+
+
+@pytest.mark.parametrize('kind, said', [
+    (tf.errors.ResourceExhaustedError, 'iteration 4: out of memory (OOM when allocating); lower '
+     '--batch_size, in another folder; the last good checkpoint is '),
+    (tf.errors.InternalError, 'iteration 4: TensorFlow failed (OOM when allocating); the last good '
+     'checkpoint is ')], ids=['memory', 'another'])
+def test_an_error_of_tensorflow_ends_in_one_line(config, monkeypatch, uninterrupted, kind, said):
+    on_update(monkeypatch, 10, fault(kind, 'OOM when allocating\n\t [[node x]]'))
+    with pytest.raises(RunFailed) as failed:
+        training.train(config)
+    assert failed.value.exit_status == 1
+    assert str(failed.value).startswith(
+        f'{said}output/run/checkpoints/Epoch_(0)_(2of4).ckpt')
+    training.train(config)
+    require_equal(config.folder, uninterrupted())
+
+
+def test_less_memory_after_a_first_iteration_that_took_too_much(config, monkeypatch):
+    """Nothing has been trained, so that the folder holds no run with another batch size."""
+    on_update(monkeypatch, 1, fault(tf.errors.ResourceExhaustedError, 'OOM'))
+    with pytest.raises(RunFailed, match='; lower --batch_size; the last good checkpoint is none'):
+        training.train(config)
+    training.train(dataclasses.replace(config, batch_size=2, epoch=1))
+    with pytest.raises(UserError, match='--batch_size: 2 so far, now 4'):
+        training.train(config)
+
+
+def unreadable(monkeypatch, times):
+    """Let reading batch 7 fail, as a network does, so many times."""
+    descriptions, failures = data.TrainingBatches._descriptions, [None] * times
+
+    def failing(batches):
+        for description in descriptions(batches):
+            if description[3][0] == 7 and failures:
+                failures.pop()
+                raise OSError('Stale file handle')
+            yield description
+    monkeypatch.setattr(data.TrainingBatches, '_descriptions', failing)
+
+
+def test_a_batch_that_cannot_be_read_is_read_again(config, monkeypatch, capfd, uninterrupted):
+    unreadable(monkeypatch, 1)
+    training.train(config)
+    err = capfd.readouterr().err
+    assert err.count('warning: batch 7 could not be read (') == 1
+    require_equal(config.folder, uninterrupted())
+
+
+def test_a_batch_that_can_never_be_read_ends_the_run(config, monkeypatch):
+    unreadable(monkeypatch, 9)
+    with pytest.raises(RunFailed, match=r'^iteration 3: TensorFlow failed \(.*Epoch_.0._.2of4'):
+        training.train(config)
+
+
+@pytest.mark.skipif(tf.__version__.startswith('1.'), reason='no 16 bits on the CPU')
+def test_updates_skipped_before_a_resume_excuse_no_loss_after_it(config, monkeypatch):
+    config = dataclasses.replace(config, precision='mixed')
+    training.train(dataclasses.replace(config, epoch=1))
+    folder = os.path.join(config.folder, 'checkpoints')
+    with checkpoint.reader(checkpoint.latest(folder)) as reader:
+        values = {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+    values['loss_scale/d/skipped'] += 3
+    with tf.Graph().as_default(), tf.Session() as session:
+        for name, value in values.items():
+            tf.get_variable(name, initializer=value)
+        session.run(tf.global_variables_initializer())
+        checkpoint.Checkpoints(folder, 2).save(session, 'Epoch_(0)_(4of4).ckpt')
+    on_update(monkeypatch, 1, infinite)
+    with pytest.raises(NotFinite, match='iteration 5: d_loss not finite'):
+        training.train(config)
+
+
+def test_skipped_updates_may_have_infinite_losses():
+    overflows = loop.Overflows({'d_skipped': 3})
+    overflows.check({'d_loss': float('nan'), 'd_skipped': 4.}, 1, 'nowhere')
+    with pytest.raises(NotFinite):
+        overflows.check({'d_loss': float('nan'), 'd_skipped': 4.}, 1, 'nowhere')
+
+
+@pytest.mark.parametrize('name', ["a[1] b's", '-[a]\\'])
+def test_any_name_of_an_experiment(config, capfd, tmp_path, run, name):
+    """Trained, resumed, edited by the command that is printed, exported, begun with."""
+    if '\\' in name:
+        config = dataclasses.replace(config, experiment_name='x')
+        os.makedirs('output')
+        os.makedirs(os.path.join('elsewhere', name))
+        os.symlink(os.path.abspath(os.path.join('elsewhere', name)), 'output/x')
+    else:
+        config = dataclasses.replace(config, experiment_name=name)
+    training.train(dataclasses.replace(config, epoch=1))
+    training.train(config)
+    printed = capfd.readouterr().out.splitlines()[-1]
+    command = printed.partition('; next: ')[2]
+    done = subprocess.run(['bash', '-c', command + ' --img 60'], capture_output=True,
+                          text=True)
+    assert done.returncode == 0, done.stderr
+    assert os.path.exists(os.path.join(config.folder, 'sample_testing', '000060.png'))
+    done = run('scripts/export.py', f'--experiment_name={config.experiment_name}')
+    assert done.status == 0, done.err
+    other = dataclasses.replace(config, experiment_name='other', epoch=1,
+                                init_checkpoint=os.path.realpath(config.folder))
+    training.train(other)
+    assert 'damaged' not in capfd.readouterr().err

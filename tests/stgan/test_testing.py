@@ -1,13 +1,15 @@
 """What test.py does: published sheets, interruptions, other settings."""
 
 import os
+import re
+import shutil
 import signal
 
 import numpy as np
 import pytest
 
 import imlib
-from pylib import RunFailed
+from pylib import RunFailed, read_json
 from stgan import attributes
 from stgan.editing import Editor
 
@@ -40,6 +42,39 @@ def test_published_sheets(run, published_run, arguments, folder):
 
 
 TEST = ['test.py', '--experiment_name', 'toy', '--edit_batch', '14']
+
+
+def test_square_photos(run, workspace, toy_data):
+    """Of a network that was trained on aligned ones."""
+    (workspace / 'photos' / 'img_crop_celeba').mkdir(parents=True)
+    shutil.copy(str(toy_data / 'list_attr_celeba.txt'), str(workspace / 'photos'))
+    image = np.random.RandomState(0).randint(0, 256, [32, 32, 3]).astype(np.uint8)
+    imlib.write(str(workspace / 'photos' / 'img_crop_celeba' / '000060.png'), image)
+    command = [*TEST, '--dataroot', 'photos', '--img', 60]
+    done = run(*command)
+    assert done.status == 2 and '--use_cropped_img' in done.err
+    done = run(*command, '--use_cropped_img')
+    assert done.status == 0, done.err
+    assert '1 files have another extension than listed (000060.png for 000060.jpg)' in done.out
+    sheet = imlib.read(str(workspace / 'output' / 'toy' / 'sample_testing' / '000060.png'))
+    assert np.abs(sheet[:, :32].astype(int) - image).max() <= 1    # to [-1,1] and back
+
+
+def test_a_relative_dataroot_of_the_setting(run, workspace, toy_data):
+    """Is sought where the run was trained, and its origin is named."""
+    setting = workspace / 'output' / 'toy' / 'setting.txt'
+    setting.write_text(setting.read_text().replace(f'"{toy_data}"', '"data/toy"'))
+    command = [*TEST, '--img', 55]
+    done = run(*command)
+    assert done.status == 2 and 'setting.txt: dataroot data/toy: no such folder' in done.err
+    assert '--dataroot' in done.err and done.err.count('\n') == 1
+    there = workspace / 'there'
+    (there / 'output').mkdir(parents=True)
+    shutil.copytree(str(toy_data), str(there / 'data' / 'toy'))
+    (workspace / 'output' / 'toy').rename(there / 'output' / 'toy')
+    (workspace / 'output' / 'toy').symlink_to(there / 'output' / 'toy')
+    done = run(*command)
+    assert done.status == 0, done.err
 
 
 def sheet_times(folder):
@@ -77,18 +112,136 @@ def test_an_interrupted_test_goes_on(run, workspace, monkeypatch):
     assert sheet_times(folder)['000055.png'] > after['000055.png']
 
 
-def test_sheets_of_other_settings_are_made_anew(run, workspace):
-    folder = workspace / 'output' / 'toy' / 'sample_testing'
-    assert run(*TEST, '--img', 55, 56).status == 0
-    before = {path.name: path.read_bytes() for path in folder.glob('*.png')}
-    for name in ('sheet.json', 'labels.csv'):
-        (folder / name).write_text((folder / name).read_text()[:-30])    # damaged
-        done = run(*TEST, '--img', 55, 56)
-        assert done.status == 0 and 'there already' not in done.out
-    assert {path.name: path.read_bytes() for path in folder.glob('*.png')} == before
-    done = run(*TEST, '--img', 55, '--test_int', 2)
-    assert done.status == 0 and 'there already' not in done.out
-    assert (folder / '000055.png').read_bytes() != before['000055.png']
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture
+def tested(run, workspace):
+    """The folder of sheets of a finished test of three images."""
+    done = run(*TEST, '--img', 55, 56, 57, '--test_int', 2)
+    assert done.status == 0, done.err
+    return workspace / 'output' / 'toy' / 'sample_testing'
+
+
+def take_older_weights(workspace, toy_data):
+    state = workspace / 'output' / 'toy' / 'checkpoints' / 'checkpoint'
+    state.write_text('model_checkpoint_path: "Epoch_(1)_(4of4).ckpt"\n')
+
+
+def take_other_data(workspace, toy_data):
+    shutil.copytree(str(toy_data), str(workspace / 'other'))
+
+
+@pytest.mark.parametrize('prepare, options, difference', [
+    (None, ['--test_int', 1], 'intensity 2, now 1'),
+    (take_other_data, ['--test_int', 2, '--dataroot', 'other'], '/other/img_align_celeba'),
+    (take_older_weights, ['--test_int', 2], ' of Epoch_(2)_(4of4).ckpt, now '),
+    (lambda f, _: (f / 'output/toy/sample_testing/sheet.json').write_text('{'),
+     ['--test_int', 2], 'sheet.json:1: not JSON'),
+    (lambda f, _: (f / 'output/toy/sample_testing/sheet.json').unlink(), ['--test_int', 2],
+     'no sheet.json describes')])
+def test_one_look_does_not_void_a_finished_test(run, workspace, toy_data, tested, prepare, options,
+                                                difference):
+    if prepare:
+        prepare(workspace, toy_data)
+    before = contents(tested)
+    done = run(*TEST, '--img', 56, *options)
+    assert done.status == 2 and difference in done.err and done.out == ''
+    assert done.err.endswith('; name another folder with --output_dir, or let --clear remove '
+                             'them\n') and done.err.count('\n') == 1
+    assert contents(tested) == before
+    done = run(*TEST, '--img', 56, *options, '--output_dir', 'a look')
+    assert done.status == 0, done.err
+    assert contents(tested) == before
+    assert sorted(contents(workspace / 'a look')) == ['000056.png', 'labels.csv', 'sheet.json']
+    done = run(*TEST, '--img', 56, *options, '--clear')
+    assert done.status == 0, done.err
+    assert '--clear: removing 3 sheets from output/toy/sample_testing' in done.out
+    assert contents(tested) == contents(workspace / 'a look')
+
+
+def test_a_look_with_equal_settings_keeps_and_adds(run, workspace, tested):
+    before = contents(tested)
+    for saved_by_spreadsheet in (False, True):
+        if saved_by_spreadsheet:
+            (tested / 'labels.csv').write_bytes(
+                b'\xef\xbb\xbf' + before['labels.csv'].replace(b',', b';'))
+        done = run(*TEST, '--img', 56, '--test_int', 2)
+        assert done.status == 0 and '1 are there already' in done.out
+    assert run(*TEST, '--img', 1, '--test_int', 2).status == 0
+    after = contents(tested)
+    assert sorted(after) == ['000001.png', *sorted(before)]
+    assert {name: after[name] for name in before if name != 'labels.csv'} == {
+        name: before[name] for name in before if name != 'labels.csv'}
+    rows = before['labels.csv'].splitlines()
+    assert [row for row in after['labels.csv'].splitlines() if b'000001' not in row] == rows
+    done = run('psnr_ssim.py', '--experiment_name', 'toy')
+    assert done.status == 0 and 'not comparable with the paper: 4 sheets instead' in done.out
+
+
+@pytest.mark.parametrize('first, second, difference', [
+    (['--test_atts', 'Male', 'Young'], ['--test_atts', 'Male'], 'edits Male+Young, now Male'),
+    (['--test_atts', 'Male'], ['--test_atts', 'Male', '--test_ints', 2], 'intensity 1, now 2'),
+    (['--test_slide', '--test_att', 'Male', '--n_slide', 2],
+     ['--test_slide', '--test_att', 'Young', '--n_slide', 2], 'edits Male, now Young'),
+    (['--test_slide', '--test_att', 'Male', '--n_slide', 2],
+     ['--test_slide', '--test_att', 'Male', '--n_slide', 3], 'intensity -1 1, now -1 0 1')])
+def test_other_modes_keep_apart_too(run, workspace, first, second, difference):
+    assert run(*TEST, '--img', 1, *first).status == 0
+    folder = workspace / 'output' / 'toy' / (
+        'sample_testing_slide' if '--test_slide' in first else 'sample_testing_multi')
+    before = contents(folder)
+    done = run(*TEST, '--img', 1, *second)
+    assert done.status == 2 and difference in done.err and contents(folder) == before
+    assert run(*TEST, '--img', 1, *first).status == 0 and contents(folder) == before
+
+
+def test_an_interrupted_clear_goes_on_without_it(run, workspace, tested, monkeypatch):
+    edit = Editor.edit_batch
+
+    def interrupted(self, *arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return edit(self, *arguments)
+    monkeypatch.setattr(Editor, 'edit_batch', interrupted)
+    command = [*TEST, '--img', 55, 56, 57, '--test_int', 1]
+    done = run(*command, '--clear')
+    assert done.status == 143
+    assert 'stopped with 2 sheets to go; the same command without --clear goes on' in done.err
+    monkeypatch.setattr(Editor, 'edit_batch', edit)
+    done = run(*command)
+    assert done.status == 0 and '1 are there already' in done.out
+
+
+def test_unreadable_images_have_no_sheets_and_are_listed(run, workspace, toy_data):
+    """Promise 11, for tests: named, counted, left out, and repaired ones are made up for."""
+    shutil.copytree(str(toy_data), str(workspace / 'data'))
+    path = workspace / 'data' / 'img_align_celeba' / '000056.jpg'
+    content = path.read_bytes()
+    path.write_bytes(content[:300])
+    command = [*TEST, '--dataroot', 'data', '--test_int', 2]
+    for _ in range(2):
+        done = run(*command)
+        assert done.status == 0 and 'Traceback' not in done.err
+        assert 'data/img_align_celeba/000056.jpg: not a readable image' in done.err
+        assert '1 of 6 images could not be read, see sheet.json' in done.out
+        folder = workspace / 'output' / 'toy' / 'sample_testing'
+        assert sorted(path.name for path in folder.glob('*.png')) == [
+            '000055.png', '000057.png', '000058.png', '000059.png', '000060.png']
+        rows = (folder / 'labels.csv').read_text().splitlines()
+        assert len(rows) == 6 and not any('000056' in row for row in rows)
+        (entry,) = read_json(str(folder / 'sheet.json'))['left_out']
+        assert (entry['sheet'], entry['image']) == ('000056.png', '000056.jpg')
+    done = run('psnr_ssim.py', '--experiment_name', 'toy')
+    assert done.status == 0 and re.search(r'this run\W+5\W', done.out)
+    assert '1 images of the test could not be read and have no sheets (000056.jpg)' in done.out
+    summary = read_json(str(workspace / 'output' / 'toy' / 'psnr_ssim.json'))
+    assert (summary['images'], summary['unreadable_images']) == (5, 1)
+    path.write_bytes(content)
+    done = run(*command)
+    assert done.status == 0 and '5 are there already' in done.out
+    assert (folder / '000056.png').exists()
+    assert 'left_out' not in read_json(str(folder / 'sheet.json'))
 
 
 def test_a_sheet_that_cannot_be_written_ends_the_test(run, workspace, monkeypatch):

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tempfile
 
 import pytest
 from conftest import ROOT
@@ -152,7 +153,7 @@ def test_without_a_sound_one_nothing_starts_anew(tmp_path):
     saved(tmp_path, 'a', 'b')
     for path in tmp_path.glob('*.index'):
         path.unlink()
-    with pytest.raises(UserError, match='b: damaged checkpoint .*a: damaged checkpoint .*--clear'):
+    with pytest.raises(UserError, match='b: damaged checkpoint .*a: damaged checkpoint .*move '):
         checkpoint.latest(str(tmp_path))
 
 
@@ -256,3 +257,96 @@ def test_fingerprint_tells_weights_apart(tmp_path):
     again = write(tmp_path / 'again', x=1.)
     marks = [checkpoint.fingerprint(path) for path in [*paths, again]]
     assert marks[0] == marks[2] != marks[1]
+
+
+# TensorFlow's readers take [ ] and \\ for parts of a pattern; the others are there to be sure.
+NAMES = ['a[1]', '[a]', 'base [copy]', 'a[!b]', 'a]b[', 'a\\b', 'a*b?', '{a,b}', 'a b', 'a\'"b',
+         '-a', 'ä\u6f22']
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_any_name_of_a_folder_and_of_a_checkpoint(tmp_path, capfd, name):
+    folder = tmp_path / name
+    assert saved(folder, 'x', 'y') == 2
+    assert saved(folder, 'z') == 3    # which resumes
+    assert sorted(path.name for path in folder.iterdir()) == sorted([
+        'checkpoint', *(f'{letter}.{kind}' for letter in 'yz'
+                        for kind in ('index', 'data-00000-of-00001'))])
+    for path in list(folder.glob('z.*')):
+        path.rename(folder / path.name.replace('z', name, 1))
+    path = str(folder / name)
+    assert checkpoint.damage(path) is None
+    assert checkpoint.variables_in(path) == {'x': [50], 'counter/counter': []}
+    with tf.Graph().as_default(), utils.session() as session:
+        assert session.run(checkpoint.tensors(path, ['x'])['x']).tolist() == [3] * 50
+    with checkpoint.reader(path) as reader:
+        assert reader.get_tensor('counter/counter') == 3
+    assert 'damaged' not in capfd.readouterr().err
+    # Damage is found as anywhere else.
+    cut(folder / (name + '.data-00000-of-00001'))
+    assert checkpoint.damage(path)
+    assert 'damaged' not in (checkpoint.damage(str(folder / 'y')) or '')
+
+
+def test_links_do_not_stay(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path / 'tmp'))
+    (tmp_path / 'tmp').mkdir()
+    saved(tmp_path / 'a[1]', 'x', 'y')
+    assert checkpoint.latest(str(tmp_path / 'a[1]')) == str(tmp_path / 'a[1]' / 'y')
+    assert not list((tmp_path / 'tmp').iterdir())
+
+
+def test_impossible_names_are_refused_before_anything_is_computed(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path / 't[1]'))
+    (tmp_path / 't[1]').mkdir()
+    with tf.Graph().as_default(), pytest.raises(UserError, match='unless TMPDIR names one'):
+        tf.get_variable('x', [])
+        checkpoint.Checkpoints(str(tmp_path / 'a[1]'), 2)
+
+
+@pytest.mark.parametrize('meant', [
+    'run/checkpoints/b', 'run/checkpoints/b.index', 'run/checkpoints/b.data-00000-of-00001',
+    'run/checkpoints/b.meta', 'run/checkpoints', 'run/checkpoints/', 'run/checkpoints/checkpoint',
+    'run', 'run/', 'run/checkpoints/a.index'])
+def test_what_a_command_line_means(tmp_path, monkeypatch, meant):
+    saved(tmp_path / 'run' / 'checkpoints', 'a', 'b')
+    monkeypatch.chdir(tmp_path)
+    name = 'a' if 'a.index' in meant else 'b'
+    assert os.path.normpath(checkpoint.meant_by(meant)) == f'run/checkpoints/{name}'
+    monkeypatch.chdir(tmp_path / 'run' / 'checkpoints')
+    assert checkpoint.meant_by('checkpoint') == './b'
+    assert checkpoint.meant_by('.') == './b'
+
+
+@pytest.mark.parametrize('meant', ['nothing', 'empty', 'nothing.index', 'empty/checkpoint'])
+def test_no_checkpoint_is_meant(tmp_path, meant):
+    (tmp_path / 'empty').mkdir()
+    with pytest.raises(UserError, match=f'{meant}: no checkpoint; train first'):
+        checkpoint.meant_by(str(tmp_path / meant))
+
+
+STATES = {
+    'Windows': (r'D:\\STGAN\\output\\128\\checkpoints\\{}', 'b'),
+    'Windows, slashes': ('D:/STGAN/output/128/checkpoints/{}', 'b'),
+    'another machine': ('/home/she/output/128/checkpoints/{}', 'b'),
+    'never copied': ('/home/she/checkpoints/Epoch_(9)_(947of947).ckpt', None),
+}
+
+
+@pytest.mark.parametrize('state', STATES)
+def test_the_state_file_of_another_machine(tmp_path, capfd, state):
+    saved(tmp_path, 'a', 'b', 'c', keep=3)
+    text, name = STATES[state]
+    written = text.format(name)
+    (tmp_path / 'checkpoint').write_text(f'model_checkpoint_path: "{written}"\n'
+                                         f'all_model_checkpoint_paths: "{written}"\n')
+    newest = str(tmp_path / (name or 'c'))
+    assert checkpoint.require_newest(str(tmp_path)) == newest
+    capfd.readouterr()
+    assert checkpoint.latest(str(tmp_path)) == newest
+    warnings = capfd.readouterr().err.splitlines()
+    assert warnings == ([] if name else [
+        f'warning: {tmp_path}/checkpoint: names Epoch_(9)_(947of947).ckpt, of which no file is '
+        'there; the newest that is: c'])
+    assert saved(tmp_path, 'd') == (4 if name is None else 3)
+    assert checkpoint.latest(str(tmp_path)) == str(tmp_path / 'd')

@@ -137,19 +137,21 @@ def test_the_training_s_status_and_message_are_kept(tmp_path, stand_in):
 
 
 @pytest.mark.parametrize('signum', [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_reaches_the_training_once(tmp_path, stand_in, signum):
+@pytest.mark.parametrize('status', ['128 + signum', '0'], ids=['stopped', 'was at its end'])
+def test_a_signal_reaches_the_training_once(tmp_path, stand_in, signum, status):
+    """And nothing follows it, whatever the training makes of it."""
     python = stand_in('''
 import signal
 def stop(signum, frame):
     with open('signals', 'a') as stream:
         stream.write(f'{signum} ')
     time.sleep(.5)
-    sys.exit(128 + signum)
+    sys.exit(STATUS)
 signal.signal(signal.SIGTERM, stop)
 signal.signal(signal.SIGINT, stop)
 open('ready', 'w').close()
 time.sleep(60)
-''')
+'''.replace('STATUS', status))
     # Tests in the background of a shell have SIGINT ignored, which children would inherit.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
@@ -163,6 +165,7 @@ time.sleep(60)
     os.killpg(process.pid, signum)
     assert process.wait(30) == 128 + signum
     assert (tmp_path / 'signals').read_text() == f'{int(signum)} '
+    assert len(calls(tmp_path)) == 1
 
 
 def test_on_the_cpu(tmp_path, toy_data):

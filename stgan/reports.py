@@ -1,0 +1,85 @@
+"""What figures of sheets need beside them: their conditions, those of the paper, and a place."""
+
+import contextlib
+import os
+from collections import OrderedDict
+
+from pylib import RunFailed, UserError, read_json
+
+# Of the paper's tables: the whole test split of CelebA.
+PAPER_SHEETS, PAPER_SIZE, PAPER_INTENSITY = 19962, 128, 2
+
+
+def number_in_words(value):
+    """A short number; 'unknown' for None."""
+    return 'unknown' if value is None else f'{value:g}'
+
+
+def conditions(folder):
+    """What a report says of the sheets of a `SheetFolder` beside their number."""
+    said = OrderedDict((name, folder.settings[name]) for name in ('checkpoint', 'precision')
+                       if name in folder.settings)
+    return OrderedDict(img_size=folder.img_size, test_int=folder.intensity,
+                       unreadable_images=len(folder.left_out), **said)
+
+
+def unlike_paper(folder):
+    """In which conditions the sheets of a `SheetFolder` are unlike the paper's, in words."""
+    found = []
+    if len(folder.labels) != PAPER_SHEETS:
+        found.append(f'{len(folder.labels)} sheets instead of {PAPER_SHEETS}')
+    if folder.img_size != PAPER_SIZE:
+        found.append(f'{folder.img_size}x{folder.img_size} pixels instead of '
+                     f'{PAPER_SIZE}x{PAPER_SIZE}')
+    if folder.intensity != PAPER_INTENSITY:
+        found.append(f'{number_in_words(folder.intensity)} intensity instead of '
+                     f'{PAPER_INTENSITY}')
+    return found
+
+
+def print_conditions(folder, unlike):
+    """Print what a reader of figures beside the paper's has to know.
+
+    Args:
+        unlike: conditions that differ from the paper's, in words.
+    """
+    if folder.left_out:
+        print(f'{len(folder.left_out)} images of the test could not be read and have no sheets '
+              f'({", ".join(image for image, _ in list(folder.left_out.values())[:5])})')
+    print('not comparable with the paper: ' + '; '.join(unlike) if unlike else
+          'number of sheets, size and intensity are those of the paper')
+
+
+def report_path(folder, output_dir, name):
+    """Where a command writes its report on the sheets of a `SheetFolder`.
+
+    Args:
+        output_dir: folder of the report; '': the one that holds the folder of the sheets.
+        name: of the report, a JSON file.
+
+    Raises:
+        UserError: the report of other sheets is there.
+    """
+    path = os.path.join(output_dir or os.path.dirname(os.path.abspath(folder.path)), name)
+    try:
+        of = read_json(path).get('sheets')
+    except UserError:    # none, or a damaged one
+        of = None
+    if isinstance(of, str) and of != sheets_in_report(folder, path):
+        raise UserError(f'{path}: is the report on the sheets in {of[:200]}; name another folder '
+                        'with --output_dir')
+    return path
+
+
+@contextlib.contextmanager
+def report_errors():
+    """Context of writing a report: what fails there names the way out of a read-only folder."""
+    try:
+        yield
+    except RunFailed as error:
+        raise RunFailed(f'{error}, or name another folder with --output_dir') from None
+
+
+def sheets_in_report(folder, path):
+    """How the report at `path` names a `SheetFolder`: as seen from there, as both may be moved."""
+    return os.path.relpath(os.path.abspath(folder.path), os.path.dirname(os.path.abspath(path)))
