@@ -177,6 +177,14 @@ def test_what_has_a_null_address_has_no_bytes(path, tail):
         np.testing.assert_array_equal(tensor.to_numpy(), TEN)
 
 
+def test_where_all_bytes_are_there_a_null_address_means_nothing(path):
+    device_dump.write(path, [(TEN.tobytes(), FLOATS)], [((-TEN).tobytes(),
+                                                         dict(FLOATS, address=0))])
+    dump = open_dump(path)
+    np.testing.assert_array_equal(dump.inputs[0].to_numpy(), -TEN)
+    np.testing.assert_array_equal(dump.outputs[0].to_numpy(), TEN)
+
+
 def test_older_devices_tell_no_addresses(path):
     device_dump.write(path, [(TEN.tobytes(), dict(FLOATS, address=0))],
                       [(TEN.tobytes(), dict(FLOATS, address=0))])

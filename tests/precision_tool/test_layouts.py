@@ -170,3 +170,48 @@ def test_contradictions(stored, format, original):
 def test_no_way(shape, format, original):
     with pytest.raises(UserError, match='no way'):
         from_plain(np.zeros(shape), format, original)
+
+
+def store_groups(array, groups, n0=16, c0=16):
+    """Weights [D, H, W, C, N] of groups as the graph compiler stores them, in loops."""
+    depth, height, width, channels, total = array.shape
+    filters = total // groups
+    together = min(int(np.lcm(np.lcm(channels, c0) // channels, np.lcm(filters, n0) // filters)),
+                   groups)
+    blocks, c1, n1 = (-(-groups // together), -(-together * channels // c0),
+                      -(-together * filters // n0))
+    stored = np.zeros(blocks * depth * c1 * height * width * n1 * n0 * c0, array.dtype)
+    for group, d, h, w, c, n in itertools.product(range(groups), *map(range, (
+            depth, height, width, channels, filters))):
+        to_c = group % together * channels + c
+        to_n = group % together * filters + n
+        row = (((group // together * depth + d) * c1 + to_c // c0) * height + h) * width + w
+        stored[(row * n1 * n0 + to_n) * c0 + to_c % c0] = array[d, h, w, c, group * filters + n]
+    return stored.reshape(-1, n1, n0, c0)
+
+
+@quick
+@given(st.integers(1, 9), st.integers(1, 20), st.integers(1, 20), st.integers(1, 2),
+       st.integers(1, 2), st.sampled_from(['FRACTAL_Z', 'FRACTAL_Z_3D']))
+def test_weights_of_groups(groups, channels, filters, depth, size, format):
+    shape = (depth if format.endswith('3D') else 1, size, 2, channels, groups * filters)
+    array = numbers(shape)
+    stored = store_groups(array, groups)
+    axes = 'DHWCN'
+    if format == 'FRACTAL_Z':
+        array, axes = array[0], 'HWCN'
+    np.testing.assert_array_equal(to_plain(stored, format, axes, array.shape, groups), array)
+
+
+def test_weights_of_groups_in_several_blocks():
+    """Five groups of 8 channels and 8 filters, two of them to a block."""
+    array = numbers((1, 2, 2, 8, 40))
+    stored = store_groups(array, 5)
+    assert stored.shape == (3 * 4, 1, 16, 16)
+    np.testing.assert_array_equal(to_plain(stored, 'FRACTAL_Z', 'HWCN', array[0].shape, 5),
+                                  array[0])
+    # As if of one group, they are scrambled or do not fit: never returned as good ones.
+    with pytest.raises(UserError, match='cannot hold'):
+        to_plain(stored, 'FRACTAL_Z', 'HWCN', array[0].shape)
+    with pytest.raises(UserError, match='in 3 groups'):
+        to_plain(stored, 'FRACTAL_Z', 'HWCN', array[0].shape, 3)

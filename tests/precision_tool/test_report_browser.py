@@ -42,10 +42,13 @@ const at = place => {
 };
 const seen = {start: names(), times: {}};
 const titles = Array.from(byId('rows').tHead.rows[0].cells);
-for (const head of titles.slice(0, 9)) {
-  seen.times['sort ' + head.textContent] = timed(() => head.click());
-  seen.times['again ' + head.textContent] = timed(() => head.click());
-}
+// The best of three, as other work may come between.
+for (const head of titles.slice(0, 9))
+  for (const round of [1, 2, 3])
+    for (const way of ['sort ', 'again ']) {
+      const time = timed(() => head.click()), name = way + head.textContent;
+      seen.times[name] = Math.min(time, seen.times[name] || time);
+    }
 seen.descending = names();
 titles[1].click();
 seen.byName = names();
