@@ -18,8 +18,10 @@ FLAG = r'(?<![\w-])--[a-z]\w*'
 NOT_SEEN = {
     ('stgan/config.py', 'RunConfig'): 'setting.txt is named before the flag by load_config',
     ('stgan/config.py', 'TestConfig'): 'other commands give legal values',
-    ('tflib/npu.py', 'parse_option'): 'only training commands have such options',
-    ('tflib/npu.py', 'training_options'): 'only training commands have such options',
+    ('stgan/config.py', '_check_npu_settings'): 'only where there is --npu_option',
+    ('tflib/npu.py', 'choose_adapter_version'): 'only where there is --npu_option',
+    ('tflib/npu.py', 'parse_option'): 'only where there is --npu_option',
+    ('tflib/npu.py', 'training_options'): 'only for options of training commands',
     ('tflib/utils.py', '_rewrite_to_16_bits'): 'only for precision "mixed", which is a flag\'s',
 }
 # ... these commands.
