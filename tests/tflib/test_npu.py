@@ -99,6 +99,14 @@ def test_options_are_refused_as_the_adapter_refuses_them(plain_folder, version):
     assert not wrong
 
 
+def test_what_one_of_the_possible_adapters_takes_is_taken(monkeypatch):
+    monkeypatch.setattr(npu, 'adapter_versions', lambda: ['r1.14', 'r3.2'])
+    for value in ('true', 'True'):
+        npu.check_options({'jit_compile': value})
+    with pytest.raises(UserError, match="jit_compile: 'on'; choose from true"):
+        npu.check_options({'jit_compile': 'on'})
+
+
 def test_the_environment_can_ask_for_tuning(plain_folder, monkeypatch):
     monkeypatch.setenv('AOE_MODE', '9')
     with pytest.raises(UserError, match="aoe_mode: '9'"):
