@@ -127,6 +127,8 @@ class Editor:
             self._check_fits()
             try:
                 _, total = loading.result()
+            except tf.errors.ResourceExhaustedError:
+                raise    # of memory, which is not the checkpoint's fault
             except tf.errors.OpError as error:
                 raise UserError(f'{self.checkpoint}: unusable ({utils.reason(error)})') from None
         if not np.isfinite(total):

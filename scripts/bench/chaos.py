@@ -38,7 +38,6 @@ from pylib import (
 from scripts._checkout import ROOT
 from stgan.celeba import CelebA
 from stgan.config import CHECKPOINTS
-from tflib import checkpoint
 
 # Two layers each way and two attributes: quick to build, with all parts of a training.
 SMALL = ('--img_size 32 --enc_layers 2 --dec_layers 2 --stu_layers 1 --dis_layers 2 '
@@ -138,6 +137,8 @@ class Chaos:
 
     def _damage(self):
         """Damage the newest checkpoint, or the state file, if another one can stand in."""
+        from tflib import checkpoint
+
         paths = [os.path.join(self._checkpoints, name[:-len('.index')])
                  for name in (os.listdir(self._checkpoints)
                               if os.path.isdir(self._checkpoints) else ())
@@ -172,12 +173,16 @@ def damage(path, how, generator):
 
 def _values(path):
     """{name: value} of a checkpoint."""
+    from tflib import checkpoint
+
     with checkpoint.reader(path) as opened:
         return {name: opened.get_tensor(name) for name in opened.get_variable_to_shape_map()}
 
 
 def require_equal(folder, other):
     """Raise RunFailed unless two runs have equal variables, in every bit, and equal logs."""
+    from tflib import checkpoint
+
     left, right = (_values(checkpoint.require_latest(os.path.join(f, CHECKPOINTS)))
                    for f in (folder, other))
     names = sorted(left)
