@@ -102,5 +102,6 @@ def test_fifteen_thousand_rows_in_a_browser(tmp_path):
     assert seen['legend'].startswith(f'net/conv{BAD}:output:0')
     assert re.match('net/conv[0-9]:output:0', seen['good'])
     assert seen['target'] == f'#row{BAD}' and seen['there']
-    slow = {action: time for action, time in seen['times'].items() if time > 500}
+    # Half a second on two quiet cores; without pages of rows it was 14 s and more.
+    slow = {action: time for action, time in seen['times'].items() if time > 3000}
     assert not slow, slow
