@@ -20,6 +20,7 @@ from pylib.files import (
     read_json,
     read_json_lines,
     remove_unfinished,
+    require_place,
     sync,
     write_json,
     write_text,
@@ -34,6 +35,6 @@ __all__ = [
     'UNFINISHED', 'ArgumentParser', 'CommandError', 'FolderLock', 'Interrupted', 'NotFinite',
     'RunFailed', 'StopRequest', 'UserError', 'append_json_line', 'atomic_path', 'child',
     'cut_json_lines', 'hidden_native_errors', 'in_command', 'keep_freed_memory', 'parallel_map',
-    'progress', 'read_json', 'read_json_lines', 'remove_unfinished', 'run_command', 'sync',
-    'usable_cores', 'warn', 'write_json', 'write_text',
+    'progress', 'read_json', 'read_json_lines', 'remove_unfinished', 'require_place',
+    'run_command', 'sync', 'usable_cores', 'warn', 'write_json', 'write_text',
 ]

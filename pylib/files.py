@@ -36,6 +36,19 @@ def atomic_path(path):
             raise
 
 
+def require_place(folder, flag):
+    """Raise a UserError if a folder cannot be made because a file is in its place, or above it.
+
+    Args:
+        flag: names another folder.
+    """
+    place = os.path.abspath(folder)
+    while not os.path.exists(place):
+        place = os.path.dirname(place)
+    if not os.path.isdir(place):
+        raise UserError(f'{folder}: {place} is a file; name another folder with {flag}')
+
+
 @contextlib.contextmanager
 def _named_errors(path):
     """Turn errors of the system, which lack the path when a disk is full, into a RunFailed."""

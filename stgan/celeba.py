@@ -46,6 +46,12 @@ def read_attribute_list(path, atts=None):
     header = header[1:] if is_csv else header    # without what is above the file names
     if not header:
         raise UserError(f'{path}: expected a count, a line of attribute names and a line per image')
+    twice = sorted({name for name in header if header.count(name) > 1})
+    if twice:
+        raise UserError(f'{path}:{header_line}: {", ".join(twice[:5])}: named twice')
+    if not is_csv and len(header) > 1 and set(header[1:]) <= {'1', '-1'}:
+        raise UserError(f'{path}:{header_line}: expected the attribute names, found the labels of '
+                        f'{_shown(header[0])}')
     atts = tuple(header) if atts is None else tuple(atts)
     unknown = [name for name in atts if name not in header]
     if unknown:

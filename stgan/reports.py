@@ -4,7 +4,7 @@ import contextlib
 import os
 from collections import OrderedDict
 
-from pylib import RunFailed, UserError, read_json
+from pylib import RunFailed, UserError, read_json, require_place
 
 # Of the paper's tables: the whole test split of CelebA.
 PAPER_SHEETS, PAPER_SIZE, PAPER_INTENSITY = 19962, 128, 2
@@ -61,6 +61,7 @@ def report_path(folder, output_dir, name):
         UserError: the report of other sheets is there.
     """
     path = os.path.join(output_dir or os.path.dirname(os.path.abspath(folder.path)), name)
+    require_place(os.path.dirname(path), '--output_dir')
     try:
         of = read_json(path).get('sheets')
     except UserError:    # none, or a damaged one

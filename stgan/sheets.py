@@ -28,6 +28,9 @@ LEFT_OUT = 'left_out'    # of sheet.json: [{sheet, image, reason}] of images tha
 SHEET_NAME = re.compile(r'\d+(_\[.*\])?\.(png|jpe?g)', re.IGNORECASE)
 # What the commands that measure sheets may be told to write beside them.
 REPORTS = 'psnr_ssim.png', 'attribute_accuracy.png'
+# The sheets beside a damaged description may be sound.
+_VALUES = {'0': 0, '1': 1, '0.0': 0, '1.0': 1, 'FALSE': 0, 'TRUE': 1}    # in labels.csv
+_RESTORE = 'restore it, or make sheets in another folder with `test.py --output_dir`'
 
 
 def gap_width(img_size):
@@ -213,6 +216,7 @@ class TestFolder:
         self._listed, self._left_out = OrderedDict(), OrderedDict()
         self._sheets = {name for name in (os.listdir(path) if os.path.isdir(path) else ())
                         if SHEET_NAME.fullmatch(name)}
+        self._is_damaged = False    # its description
         self.conflict = self._find_conflict() if self._sheets else ''
         self.finished = set() if self.conflict else (
             self._sheets.intersection(labels).intersection(self._listed))
@@ -224,13 +228,15 @@ class TestFolder:
                     'would tell them from the new sheets')
         try:
             stored = read_json(description_path)
+            _checked_description(stored, description_path)
             left_out = _checked_left_out(stored.pop(LEFT_OUT, []), description_path)
             if stored != self._description:
                 return (f'its {len(self._sheets)} sheets are of another test ('
                         f'{_differences(stored, self._description)})')
             listed = _read_labels(self.path, self._description['attributes'])
         except UserError as error:
-            return f'nothing tells what its {len(self._sheets)} sheets show ({error})'
+            self._is_damaged = True
+            return f'nothing tells what its {len(self._sheets)} sheets show: {error}'
         for name in sorted(self._sheets.intersection(listed).intersection(self._labels)):
             image, values = self._labels[name]
             if listed[name][0] != image or not np.array_equal(listed[name][1], values):
@@ -246,7 +252,10 @@ class TestFolder:
             way_out: what to do then.
         """
         if self.conflict:
-            raise UserError(f'{self.path}: {self.conflict}; {way_out}')
+            if self._is_damaged:
+                way_out = _RESTORE
+            raise UserError(f'{self.path}: {self.conflict}'
+                            + ('' if way_out in self.conflict else f'; {way_out}'))
 
     def clear(self):
         """Remove the wanted sheets or, if there is a conflict, all of them; return their names.
@@ -325,23 +334,24 @@ def _in_words(description):
 def _read_labels(folder, atts):
     """Return the labels of a folder's sheets, as in `SheetFolder`.
 
-    Spreadsheet programs may have saved them: with ; or tabs, a byte order mark, empty rows.
+    Spreadsheet programs may have saved them: with ; or tabs, a byte order mark, empty rows and
+    columns, other ways to write 0 and 1.
     """
     path = os.path.join(folder, LABELS)
     rows = _read_table(path)
     labels = OrderedDict()
     if not rows or rows[0][1] != ['sheet', 'image'] + list(atts):
         raise UserError(f'{path}:1: expected sheet,image and the attributes of {DESCRIPTION}; '
-                        'test.py --clear makes the sheets anew')
+                        f'{_RESTORE}')
     width = len(rows[0][1])
     for number, row in rows[1:]:
-        if len(row) != width or not set(row[2:]) <= {'0', '1'}:
+        if len(row) != width or not set(row[2:]) <= set(_VALUES):
             raise UserError(f'{path}:{number}: expected sheet, image and {len(atts)} values 0 or 1')
         if os.path.basename(row[0]) != row[0]:
             raise UserError(f'{path}:{number}: {row[0]}: expected a file name without folders')
         if row[0] in labels:
             raise UserError(f'{path}:{number}: {row[0]} is listed twice')
-        labels[row[0]] = row[1], np.array(row[2:], np.int64)
+        labels[row[0]] = row[1], np.array([_VALUES[value] for value in row[2:]], np.int64)
     return labels
 
 
@@ -358,12 +368,13 @@ def _read_table(path):
         rows = []
         for row in reader:
             fields = [field.strip() for field in row]
-            if any(fields):
+            while fields and not fields[-1]:
+                fields.pop()
+            if fields:
                 rows.append((reader.line_num, fields))
         return rows
     except (OSError, UnicodeError, csv.Error) as error:
-        raise UserError(f'{path}: not readable ({error}); test.py --clear makes the sheets anew'
-                        ) from None
+        raise UserError(f'{path}: not readable ({error}); {_RESTORE}') from None
 
 
 def open_folder(path, allow_lossy=None, allow_incomplete=None):
@@ -425,22 +436,28 @@ def _image_files(path, *extensions):
 def _described_folder(path):
     description_path = os.path.join(path, DESCRIPTION)
     description = read_json(description_path)
-    try:
-        columns = [_checked_column(column) for column in description['columns']]
-        img_size, atts = int(description['img_size']), _texts(description['attributes'])
-    except (KeyError, TypeError, ValueError, OverflowError):
-        raise UserError(f'{description_path}: expected img_size, attributes and columns; test.py '
-                        '--clear makes the sheets anew') from None
+    img_size, atts, columns = _checked_description(description, description_path)
     left_out = _checked_left_out(description.pop(LEFT_OUT, []), description_path)
     return SheetFolder(path, img_size, columns, atts, _read_labels(path, atts), description,
                        left_out)
 
 
+def _checked_description(description, path):
+    """(img_size, attribute names, list of `Column`) of a sheet.json."""
+    try:
+        columns = [_checked_column(column) for column in description['columns']]
+        return int(description['img_size']), _texts(description['attributes']), columns
+    except (KeyError, TypeError, ValueError, OverflowError):
+        raise UserError(f'{path}: expected img_size, attributes and columns; {_RESTORE}') from None
+
+
 def _checked_column(column):
     """A `Column` from JSON; TypeError or ValueError if it is none."""
     column = Column(**column)
-    kind, = _texts([column.kind])
-    return Column(kind, _texts(column.attributes), [float(each) for each in column.intensities])
+    if column.kind not in ('reconstruction', 'edit'):
+        raise ValueError(column.kind)
+    return Column(column.kind, _texts(column.attributes),
+                  [float(each) for each in column.intensities])
 
 
 def _checked_left_out(entries, path):
@@ -449,8 +466,8 @@ def _checked_left_out(entries, path):
         return OrderedDict((sheet, (image, reason)) for sheet, image, reason in (
             _texts([entry['sheet'], entry['image'], entry['reason']]) for entry in entries))
     except (KeyError, TypeError, ValueError):
-        raise UserError(f'{path}: {LEFT_OUT}: expected a list of sheet, image and reason; test.py '
-                        '--clear makes the sheets anew') from None
+        raise UserError(f'{path}: {LEFT_OUT}: expected a list of sheet, image and reason; '
+                        f'{_RESTORE}') from None
 
 
 def _texts(values):

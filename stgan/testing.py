@@ -1,5 +1,6 @@
 """What test.py does: sheets of edited test images."""
 
+import contextlib
 import os
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
@@ -7,12 +8,23 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 import imlib
-from pylib import FolderLock, StopRequest, UserError, progress, remove_unfinished, usable_cores
+from pylib import (
+    FolderLock,
+    StopRequest,
+    UserError,
+    progress,
+    read_json,
+    remove_unfinished,
+    require_place,
+    usable_cores,
+)
 from stgan import attributes, data, sheets
 from stgan.celeba import CelebA
 from stgan.config import SETTING
 from stgan.editing import Editor
 from tflib import checkpoint, npu, utils
+
+BY_POSITION = 'by --img'
 
 
 def selected_images(config, options):
@@ -72,14 +84,16 @@ def make_sheets(options, config, plan):
     celeba, indices = selected_images(config, options)
     celeba.paths(indices)    # all of them are there
     path = options.output_dir or os.path.join(options.folder, plan.folder)
+    require_place(path, '--output_dir')
     labels = OrderedDict((f'{index + 1:06d}{plan.suffix}.png',
                           (celeba.names[index], celeba.labels[index])) for index in indices)
     with FolderLock(path), Editor(options.folder, options.device, options.precision,
                                   options.threads, options.edit_batch,
                                   options.npu_option) as editor:
         remove_unfinished(path)
-        folder = sheets.TestFolder(path, _sheet_settings(plan, editor, options, celeba),
-                                   plan.columns, labels)
+        settings = _sheet_settings(plan, editor, options, celeba)
+        settings['chosen'] = _choice(path, options, celeba, indices)
+        folder = sheets.TestFolder(path, settings, plan.columns, labels)
         if not options.clear:
             folder.refuse_conflict('name another folder with --output_dir, or let --clear remove '
                                    'them')
@@ -155,6 +169,18 @@ def _finish(writing):
     """Wait for written sheets; raises what went wrong."""
     for sheet in writing:
         sheet.result()
+
+
+def _choice(path, options, celeba, indices):
+    """Of what the images of a test are; figures of the test split are not to take in others.
+
+    Single images of the test split may go into a folder of single images as well.
+    """
+    if options.img:
+        with contextlib.suppress(UserError):
+            if read_json(os.path.join(path, sheets.DESCRIPTION)).get('chosen') == BY_POSITION:
+                return BY_POSITION
+    return 'test split' if np.isin(indices, celeba.part('test')).all() else BY_POSITION
 
 
 def _sheet_settings(plan, editor, options, celeba):

@@ -38,6 +38,9 @@ def test_attributes_are_found_by_name(tmp_path):
     (['a.jpg 1 1 1'], {'count': 2}, ":1: says '2' images, but 1 lines follow"),
     (['a.jpg 1 1 1'], {'count': 'many'}, ":1: expected the number of images, found 'many'"),
     (['a.jpg 1 1'], {'header': 'Bald Young'}, ':2: no attribute Male'),
+    (['a.jpg 1 1 1'], {'header': 'Bald Bald Male'}, ':2: Bald: named twice'),
+    (['a.jpg 1 1 1'], {'header': 'b.jpg 1 -1 1'}, ':2: '),
+    (['b.jpg -1 1 1'], {'header': 'a.jpg 1'}, ':2: expected the attribute names, found the labels'),
     (['../a.jpg 1 1 1'], {}, ':3: ../a.jpg: expected a file name within'),
     ([], {}, ': expected a count')])
 def test_faults_of_the_list_are_located(tmp_path, rows, options, complaint):

@@ -137,8 +137,6 @@ def take_other_data(workspace, toy_data):
     (None, ['--test_int', 1], 'intensity 2, now 1'),
     (take_other_data, ['--test_int', 2, '--dataroot', 'other'], '/other/img_align_celeba'),
     (take_older_weights, ['--test_int', 2], ' of Epoch_(2)_(4of4).ckpt, now '),
-    (lambda f, _: (f / 'output/toy/sample_testing/sheet.json').write_text('{'),
-     ['--test_int', 2], 'sheet.json:1: not JSON'),
     (lambda f, _: (f / 'output/toy/sample_testing/sheet.json').unlink(), ['--test_int', 2],
      'no sheet.json describes')])
 def test_one_look_does_not_void_a_finished_test(run, workspace, toy_data, tested, prepare, options,
@@ -169,15 +167,54 @@ def test_a_look_with_equal_settings_keeps_and_adds(run, workspace, tested):
                 b'\xef\xbb\xbf' + before['labels.csv'].replace(b',', b';'))
         done = run(*TEST, '--img', 56, '--test_int', 2)
         assert done.status == 0 and '1 are there already' in done.out
-    assert run(*TEST, '--img', 1, '--test_int', 2).status == 0
+    assert run(*TEST, '--img', 58, '--test_int', 2).status == 0
     after = contents(tested)
-    assert sorted(after) == ['000001.png', *sorted(before)]
+    assert sorted(after) == sorted([*before, '000058.png'])
     assert {name: after[name] for name in before if name != 'labels.csv'} == {
         name: before[name] for name in before if name != 'labels.csv'}
     rows = before['labels.csv'].splitlines()
-    assert [row for row in after['labels.csv'].splitlines() if b'000001' not in row] == rows
+    assert [row for row in after['labels.csv'].splitlines() if b'000058' not in row] == rows
     done = run('psnr_ssim.py', '--experiment_name', 'toy')
     assert done.status == 0 and 'not comparable with the paper: 4 sheets instead' in done.out
+
+
+def test_an_image_that_was_trained_on_does_not_get_into_a_test(run, workspace, tested):
+    before = contents(tested)
+    done = run(*TEST, '--img', 1, 55, '--test_int', 2)
+    assert done.status == 2 and 'chosen test split, now by --img); name another' in done.err
+    assert contents(tested) == before
+    look = [*TEST, '--test_int', 2, '--output_dir', 'look', '--img']
+    for image in (1, 56):    # to which one of the test split may go
+        done = run(*look, image)
+        assert done.status == 0, done.err
+    assert sorted(contents(workspace / 'look')) == [
+        '000001.png', '000056.png', 'labels.csv', 'sheet.json']
+    done = run(*look[:-1])
+    assert done.status == 2 and 'chosen by --img, now test split' in done.err
+
+
+@pytest.mark.parametrize('name, content', [
+    ('sheet.json', b'{'), ('sheet.json', b'{}'), ('sheet.json', b'{"mode": "single"}'), ('labels.csv', b''),
+    ('labels.csv', b'sheet,image,Young\n')])
+def test_sheets_beside_a_damaged_description_are_not_to_be_removed(run, tested, name, content):
+    (tested / name).write_bytes(content)
+    before = contents(tested)
+    for command in ([*TEST, '--img', 55, '--test_int', 2], ['psnr_ssim.py', '--img_dir', tested]):
+        done = run(*command)
+        assert done.status == 2 and done.err.count('\n') == 1
+        assert name in done.err and '--clear' not in done.err
+        if command[0] == 'test.py':
+            assert '; restore it, or make sheets in another folder with' in done.err
+    assert contents(tested) == before
+
+
+def test_a_file_in_the_place_of_the_results_is_told_at_once(run, tested, workspace):
+    (workspace / 'file').write_text('')
+    for command in ([*TEST, '--img', 55], ['psnr_ssim.py', '--experiment_name', 'toy']):
+        for path in ('file', 'file/below'):
+            done = run(*command, '--output_dir', path)
+            assert done.status == 2 and done.out == ''
+            assert f'{path}: {workspace / "file"} is a file; name another folder with' in done.err
 
 
 @pytest.mark.parametrize('first, second, difference', [
