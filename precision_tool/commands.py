@@ -296,7 +296,7 @@ def vcs(args, workspace, output):
     if not path:
         raise UserError(f'{args.file or workspace.vector_compare}: no comparison; run vc first')
     output.line(f'{path}: {comparisons.read(path) or "of unknown origin"}')
-    output.found = bool(list(auto_check.judge(path, workspace, _limits(args), output)))
+    output.found = bool(list(auto_check.judge(results.read_csv(path), workspace, _limits(args), output)))
 
 
 def ac(args, workspace, output):
@@ -305,8 +305,11 @@ def ac(args, workspace, output):
 
 
 def _check_all(args, workspace, output, anew=False):
-    if all(map(has_files, (workspace.npu_dump(), workspace.tf_dump))) and (
-            anew or not comparisons.is_current(workspace, comparisons.own(workspace)[1])):
+    missing = auto_check.without_files(workspace)
+    if missing and anew:
+        output.fault(f'could not compare anew: {" and ".join(missing)} missing or empty')
+    elif not missing and (
+            anew or not comparisons.is_current(workspace, *comparisons.own(workspace))):
         try:
             _comparison(args, workspace, sources.edges(workspace, output.faults))
         except UserError as error:

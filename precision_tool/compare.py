@@ -19,8 +19,8 @@ from precision_tool.reading import load_npy
 from precision_tool.results import (
     ABSENT,
     EMPTY,
-    NOT_FINITE,
     NO_NUMBERS,
+    NOT_FINITE,
     STATISTICS,
     THRESHOLD,
     Result,

@@ -93,6 +93,54 @@ def test_a_changed_dump_is_compared_anew(answer, workspace):
     assert len(os.listdir(workspace.vector_compare)) == 2    # nothing has changed
 
 
+@pytest.mark.parametrize('gone', ['npu_dump', 'tf_dump'])
+@pytest.mark.parametrize('remove', [shutil.rmtree, lambda folder: [
+    os.unlink(os.path.join(folder, name)) for name in os.listdir(folder)]])
+def test_a_comparison_of_what_is_gone_is_not_called_healthy(answer, workspace, gone, remove):
+    assert answer('ac')[0] == 0
+    folder = workspace.npu_dump() if gone == 'npu_dump' else workspace.tf_dump
+    remove(folder)
+    folder = os.path.relpath(folder, os.path.dirname(workspace.root))
+    for words in ['ac'], ['ac', '-c']:
+        status, data = answer(*words)
+        assert status == 1 and 'nothing wrong' not in text_of(data)
+        assert f'1. what was compared has changed or is gone, so this comparison tells little: ' \
+            f'{folder}' in text_of(data)
+        assert (f'could not compare anew: {folder} missing or empty' in data['faults']) == (
+            '-c' in words)
+
+
+def test_ac_c_without_any_comparison_says_why(answer, workspace):
+    shutil.rmtree(workspace.tf_dump)
+    status, data = answer('ac', '-c')
+    assert status == 1 and 'could not compare anew' in data['faults'][0]
+
+
+@pytest.mark.parametrize('lines', [None, 1, 2])
+def test_a_damaged_table_hides_no_operator(answer, workspace, lines):
+    """None: it is something else; else what is left of it."""
+    break_operator(workspace)
+    answer('ac')
+    folder, = os.listdir(workspace.vector_compare)
+    path = os.path.join(workspace.vector_compare, folder, f'result_{folder}.csv')
+    with open(path) as stream:
+        text = ''.join(stream.readlines()[:lines]) if lines else 'foo\nbar'
+
+    def damage():
+        with open(path, 'w') as stream:
+            stream.write(text)
+    damage()
+    status, data = answer('ac')
+    assert status == 1 and 'two breaks' in text_of(data)
+    for name in os.listdir(workspace.vector_compare):
+        if name != folder:
+            shutil.rmtree(os.path.join(workspace.vector_compare, name))
+    shutil.rmtree(workspace.tf_dump)
+    status, data = answer('ac')
+    assert status == 1 and '1. the comparison is not readable: ' in text_of(data)
+    assert 'next: python -m precision_tool ac -c' in text_of(data)
+
+
 def test_other_comparisons_do_not_hide_the_own_one(answer, workspace):
     break_operator(workspace)
     answer('ac')
