@@ -335,7 +335,7 @@ def load_pair(left, right):
             on both sides.
     """
     y = _load(right)
-    x = _load(left, y.array.shape if y.places is None else ())
+    x = _load(left, y.array.shape if y.places is None else None)
     if x.places is None and y.places is None:
         return Pair(x.array, y.array)
     totals = [side.array.size if side.places is None else side.total for side in (x, y)]
@@ -349,13 +349,13 @@ def load_pair(left, right):
                 f'compared {len(common)} of {totals[0]} values: the rest is not in the dump')
 
 
-def _load(tensor, shape=()):
+def _load(tensor, shape=None):
     """The `_Values` of a tensor; `shape` is the one it should have if its file does not tell."""
     if isinstance(tensor, str):
         return _Values(load_npy(tensor))
     if not tensor.fault and not tensor.has_numbers:
         raise UserError(f'{tensor}: {_why_not(tensor)}')
-    tensor = tensor._replace(original_shape=tensor.original_shape or shape)
+    tensor = tensor._replace(original_shape=tensor.original_shape or shape or ())
     if tensor.present < tensor.count:
         return _Values(*tensor.part())
     array = tensor.to_numpy()

@@ -257,6 +257,14 @@ def test_values_of_padded_scalars_are_compared(answer, workspace):
     assert status == 0 and '2 pairs of tensors compared' in text_of(data)
 
 
+def test_values_without_a_shape_are_all_compared(answer, workspace):
+    shapeless = {'data_type': 1, 'shape': []}
+    path = npu(workspace.npu_dump(), 'two', 2, [(VALUES.tobytes(), shapeless)])
+    other = npu(workspace.npu_dump(), 'other', 3, [(VALUES[::-1].tobytes(), shapeless)])
+    status, data = answer('cp', path, other)
+    assert status == 1 and data['tables'][0]['title'].startswith('10 of 10 values differ')
+
+
 def test_cp_says_which_tensor_it_took(run, workspace):
     path = npu(workspace.npu_dump(), 'two', 2, [(VALUES.tobytes(), FLOATS)],
                [((-VALUES).tobytes(), FLOATS)])
@@ -271,6 +279,62 @@ def test_cp_says_which_tensor_it_took(run, workspace):
     for words in (['cp', path, golden], ['pt', path]):
         done = run(CLI, *words)
         assert done.status == 2 and done.err.endswith('a dump without tensors\n')
+
+
+def test_cp_compares_the_part_that_is_there(answer, run, workspace):
+    path = npu(workspace.npu_dump(), 'two', 2, [(VALUES[:4].tobytes(), FLOATS)])
+    golden = os.path.join(workspace.tf_dump, f'two.0.{TIME}.npy')
+    for words in ['cp', path, golden], ['cp', golden, path], ['cp', path, path]:
+        status, data = answer(*words)
+        assert status == 0 and 'compared 4 of 10 values: the rest is not in the dump' in text_of(
+            data)
+    np.save(golden, VALUES[:4])
+    done = run(CLI, 'cp', path, golden)
+    assert done.status == 2 and done.err.endswith('sizes differ: 10 and 4 elements\n')
+
+
+def test_cp_tells_places_in_the_whole_of_a_part(answer, workspace):
+    """Two channels of four in blocks of 16, of two pixels; the second one of them is cut off."""
+    image = np.arange(8, dtype=np.float32).reshape(1, 4, 1, 2)    # NCHW
+    stored = np.zeros((1, 1, 1, 2, 16), np.float32)
+    stored[0, 0, 0, :, :4] = image[0, :, 0].T
+    path = npu(workspace.npu_dump(), 'two', 2, [(stored.tobytes()[:16 * 4], {
+        'data_type': 1, 'format': 3, 'shape': stored.shape, 'original': image.shape,
+        'original_op': device_dump.field(1, b'two') + device_dump.field(4, 0)})])
+    golden = os.path.join(workspace.tf_dump, f'two.0.{TIME}.npy')
+    image[0, 3, 0] = 50, 60
+    np.save(golden, image)
+    status, data = answer('cp', path, golden)
+    assert status == 1 and 'compared 4 of 8 values' in text_of(data)
+    assert data['tables'][0]['rows'] == [{'index': 6, 'left': 6, 'right': 50, 'difference': 44}]
+
+
+@pytest.mark.parametrize('number, name', [(23, 'resource'), (13, 'string')])
+def test_cp_refuses_what_holds_no_numbers(run, workspace, number, name):
+    path = npu(workspace.npu_dump(), 'two', 2, [
+        (struct.pack('<Q', 77), {'data_type': number, 'shape': []})])
+    for words in (path, path), (path, os.path.join(workspace.tf_dump, f'two.0.{TIME}.npy')):
+        done = run(CLI, 'cp', *words)
+        assert done.status == 2 and done.err.count('\n') == 1
+        assert done.err.endswith(f'output 0: type {name}: holds no numbers to compare\n')
+
+
+def test_an_output_that_came_out_empty_is_a_finding(answer, run, workspace):
+    """Also one that is shorter than a value; it is none only if the golden tensor is empty too."""
+    golden = os.path.join(workspace.tf_dump, f'two.0.{TIME}.npy')
+    np.save(golden, np.ones((2, 3), np.float32))
+    for data in b'', b'ab':
+        path = npu(workspace.npu_dump(), 'two', 2, [(data, {'data_type': 1, 'shape': [2, 3]})])
+        for command in 'ac', 'vc':
+            status, found = answer(command)
+            assert status == 1 and found['skipped'] == []
+            assert found['faults'] == [
+                'two:output:0: compared none of 6 values: they are not in the dump']
+        assert run(CLI, 'cp', path, golden).status == 2
+    np.save(golden, np.ones((0, 3), np.float32))
+    npu(workspace.npu_dump(), 'two', 2, [(b'', {'data_type': 1, 'shape': [0, 3]})])
+    status, found = answer('ac')
+    assert status == 0 and found['skipped'] == ['two:output:0: both tensors are empty']
 
 
 def test_ni_blames_what_was_wrong(run, workspace):
