@@ -11,7 +11,7 @@ from typing import NamedTuple
 from precision_tool import compare, comparisons, ge_graph, results, sources
 from precision_tool.dump_tree import has_files
 from precision_tool.fusion import read_fusion
-from precision_tool.overflow import find_overflows
+from precision_tool.overflow import UNDOCUMENTED, find_overflows
 from precision_tool.workspace import DATA_ROOT
 from pylib import UserError
 
@@ -183,9 +183,11 @@ def check_overflow(workspace, limits, output):
     if found:
         first = found[0]
         name = first.op_name or f'task {first.record.task_id}'
+        words = '; '.join(first.record.words)
+        if UNDOCUMENTED in first.record.words:
+            words = f'status {first.record.status_text} ({words})'
         yield Finding(weight=OVERFLOW, command='npu_overflow', summary=(
-            f'{first.op_type or "an operator"} {name} overflowed first: '
-            f'{"; ".join(first.record.words)}'))
+            f'{first.op_type or "an operator"} {name} overflowed first: {words}'))
 
 
 def check_casts(workspace, _, output):
