@@ -191,7 +191,7 @@ def dump_statistics(path, faults):
     """
     try:
         if path.endswith('.csv'):
-            for each in read_stats(path):
+            for each in read_stats(path, faults):
                 yield (f'{each.kind}:{each.index}', each.data_type, _shape(each.shape), each.max,
                        each.min, each.mean)
             return
