@@ -2,7 +2,8 @@
 
 x is the tensor of the NPU, y the golden one. Both may have any shape and any numeric type; they
 are flattened and cast to float32, complex numbers to pairs of float32. Sums are taken in float64,
-chunk by chunk: beyond the two tensors a few MB are used, whatever their size.
+chunk by chunk: beyond the two tensors a few MB are used, whatever their size; only `finite_part`,
+for pairs without a cosine, copies them.
 """
 
 import math
