@@ -9,8 +9,9 @@ import shlex
 from typing import NamedTuple
 
 from precision_tool import compare, comparisons, ge_graph, results, sources
+from precision_tool.dump_tree import has_files
 from precision_tool.fusion import read_fusion
-from precision_tool.overflow import find_overflows
+from precision_tool.overflow import UNDOCUMENTED, find_overflows
 from precision_tool.workspace import DATA_ROOT
 from pylib import UserError
 
@@ -43,28 +44,36 @@ def check_comparison(workspace, limits, output):
     """
     path, comparison = comparisons.own(workspace)
     if not path:
-        missing = [folder for folder in (workspace.npu_dump(), workspace.tf_dump)
-                   if not os.path.isdir(folder)]
+        missing = without_files(workspace)
         yield Finding(weight=NOTHING if not missing else UNREAD, command='data', summary=(
             'nothing was compared: '
-            + (f'{" and ".join(missing)} missing' if missing else 'see below')))
+            + (f'{" and ".join(missing)} missing or empty' if missing else 'see below')))
         return
-    yield from judge(path, workspace, limits, output)
+    try:
+        rows = comparisons.rows(path, comparison)
+    except UserError as error:
+        yield Finding(weight=NOTHING, command='ac -c',
+                      summary=f'the comparison is not readable: {error}')
+        return
+    yield from judge(rows, workspace, limits, output)
     for fault in comparison.faults if comparison else ():
         output.fault(fault)
     origin = comparison or 'of unknown origin'
-    stale = '' if not comparison or comparisons.is_current(workspace, comparison) else (
-        '; the dumps have changed or are gone')
-    output.line(f'{path}: {origin}{stale}')
+    output.line(f'{path}: {origin}')
+    changed = comparisons.changed(workspace, comparison) if comparison else []
+    if changed:
+        yield Finding(weight=NOTHING, command='data', summary='what was compared has changed or '
+                      f'is gone, so this comparison tells little: {" and ".join(changed)}')
 
 
-def judge(path, workspace, limits, output):
-    """List the tensors of a comparison that are below the threshold; yields a Finding.
+def without_files(workspace):
+    """The folders of what should be compared, dumps and golden tensors, that hold nothing."""
+    return [folder for folder in (workspace.npu_dump(), workspace.tf_dump)
+            if not has_files(folder)]
 
-    Args:
-        path: its CSV file.
-    """
-    rows = results.read_csv(path)
+
+def judge(rows, workspace, limits, output):
+    """List the tensors that are below the threshold in a comparison's rows; yields a Finding."""
     counts = results.count(rows)
     bad = [row for row in rows if results.is_bad(row, limits.threshold)]
     output.table(f'cosine below {limits.threshold}: {len(bad)} of {counts.compared} tensors '
@@ -174,9 +183,11 @@ def check_overflow(workspace, limits, output):
     if found:
         first = found[0]
         name = first.op_name or f'task {first.record.task_id}'
+        words = '; '.join(first.record.words)
+        if UNDOCUMENTED in first.record.words:
+            words = f'status {first.record.status_text} ({words})'
         yield Finding(weight=OVERFLOW, command='npu_overflow', summary=(
-            f'{first.op_type or "an operator"} {name} overflowed first: '
-            f'{"; ".join(first.record.words)}'))
+            f'{first.op_type or "an operator"} {name} overflowed first: {words}'))
 
 
 def check_casts(workspace, _, output):

@@ -139,10 +139,10 @@ def pt(args, workspace, output):
     if args.save and not path.endswith('.npy'):
         raise UserError(f'{path}: --save is for .npy files; convert dump files with dc first')
     printed = 0
-    for title, read, note in sources.named_arrays(path):
-        output.line(title + (f' ({note})' if note else ''))
+    for named in sources.named_arrays(path):
+        output.line(named.title + (f' ({named.note})' if named.note else ''))
         try:
-            array = read()
+            array = named.read()
         except UserError as error:
             output.fault(error)
             continue
@@ -172,30 +172,33 @@ def _numbers(values):
 
 def cp(args, workspace, output):
     """Compare two tensors value by value."""
-    (left_name, left), (right_name, right) = (
-        _chosen(side, name, workspace, output)
-        for side, name in (('left', args.left), ('right', args.right)))
-    found = metrics.errors(left, right, args.absolute, args.relative, args.print)
+    left, right = (_chosen(side, name, workspace, output)
+                   for side, name in (('left', args.left), ('right', args.right)))
+    pair = compare.load_pair(left.values, right.values)
+    if pair.note:
+        output.line(pair.note)
+    found = metrics.errors(pair.x, pair.y, args.absolute, args.relative, args.print)
+    places = found.indices if pair.places is None else pair.places[found.indices]
     rows = [(int(index), float(x), float(y), abs(float(x) - float(y)))
-            for index, x, y in zip(found.indices, found.left, found.right)]
+            for index, x, y in zip(places, found.left, found.right)]
     output.table(f'{found.count} of {found.total} values differ by more than {args.absolute} + '
                  f'{args.relative} * |right|, the largest first',
                  ('index', 'left', 'right', 'difference'), rows)
     output.table('', ('', 'shape', 'type', 'max', 'min', 'mean'), [
         (title, list(array.shape), array.dtype.name, *sources.statistics(array))
-        for title, array in ((left_name, left), (right_name, right))])
+        for title, array in ((left.title, pair.x), (right.title, pair.y))])
     output.table('', ('all close', 'cosine', 'share of errors'),
                  [(str(found.allclose), found.cosine, found.share)])
     output.found = not found.allclose
 
 
 def _chosen(side, name, workspace, output):
-    """(title, array) of one side of a comparison; says which tensor of a dump it is."""
-    (title, read, note), count = sources.named_array(workspace, name)
-    if not title.endswith('.npy'):
+    """The `NamedArray` of one side of a comparison; says which tensor of a dump it is."""
+    named, count = sources.named_array(workspace, name)
+    if not isinstance(named.values, str):
         others = f'of {count}; for another one add :input:N or :output:N' if count > 1 else ''
-        output.line(', '.join(filter(None, (f'{side}: {title}', others, note))))
-    return title, read()
+        output.line(', '.join(filter(None, (f'{side}: {named.title}', others, named.note))))
+    return named
 
 
 def dc(args, workspace, output):
@@ -296,7 +299,8 @@ def vcs(args, workspace, output):
     if not path:
         raise UserError(f'{args.file or workspace.vector_compare}: no comparison; run vc first')
     output.line(f'{path}: {comparisons.read(path) or "of unknown origin"}')
-    output.found = bool(list(auto_check.judge(path, workspace, _limits(args), output)))
+    rows = results.read_csv(path)
+    output.found = bool(list(auto_check.judge(rows, workspace, _limits(args), output)))
 
 
 def ac(args, workspace, output):
@@ -305,8 +309,11 @@ def ac(args, workspace, output):
 
 
 def _check_all(args, workspace, output, anew=False):
-    if all(map(has_files, (workspace.npu_dump(), workspace.tf_dump))) and (
-            anew or not comparisons.is_current(workspace, comparisons.own(workspace)[1])):
+    missing = auto_check.without_files(workspace)
+    if missing and anew:
+        output.fault(f'could not compare anew: {" and ".join(missing)} missing or empty')
+    elif not missing and (
+            anew or not comparisons.is_current(workspace, *comparisons.own(workspace))):
         try:
             _comparison(args, workspace, sources.edges(workspace, output.faults))
         except UserError as error:

@@ -20,6 +20,7 @@ from precision_tool.results import (
     ABSENT,
     EMPTY,
     NO_NUMBERS,
+    NOT_FINITE,
     STATISTICS,
     THRESHOLD,
     Result,
@@ -274,16 +275,39 @@ def _compare_pair(task):
     if fault:
         return row._replace(reason=fault)
     try:
-        x, y, part = _load_pair(left, right)
-        row = row._replace(data_type=left.data_type or x.dtype.name,
-                           golden_data_type=right.data_type or y.dtype.name,
-                           shape=row.shape if part else _shape_text(x.shape))
-        row = row._replace(metrics=metrics.compare(x, y))
+        pair = load_pair(left.values, right.values)
+        row = row._replace(data_type=left.data_type or pair.x.dtype.name,
+                           golden_data_type=right.data_type or pair.y.dtype.name,
+                           shape=row.shape if pair.note else _shape_text(pair.x.shape))
+        numbers, reason = _compared(pair)
     except UserError as error:
         return row._replace(reason=printable(str(error)))
     except MemoryError:
         return row._replace(reason='not enough memory; compare with fewer processes')
-    return row._replace(reason=_why_undefined(row, x, y) or part)
+    return row._replace(metrics=numbers, reason=reason)
+
+
+def _compared(pair):
+    """The `Metrics` of a `Pair`, and why there are none or what they are of, or ''.
+
+    NaN and infinities at the same places on both sides are left out.
+    """
+    numbers = metrics.compare(pair.x, pair.y, is_part=bool(pair.note))
+    if not math.isnan(numbers.cosine_similarity):
+        return numbers, pair.note
+    if not pair.x.size:
+        return numbers, EMPTY
+    finite = metrics.finite_part(pair.x, pair.y)
+    if finite is None:
+        return numbers, _why_undefined(pair.x, pair.y)
+    x, y = finite
+    if not x.size:
+        return metrics.Metrics(), NOT_FINITE
+    numbers = metrics.compare(x, y, is_part=True)
+    if math.isnan(numbers.cosine_similarity):
+        return numbers, _why_undefined(x, y)
+    return numbers, '; '.join(filter(None, (
+        pair.note, 'compared what is finite: NaN and infinity are at the same places')))
 
 
 class _Values(NamedTuple):
@@ -294,27 +318,44 @@ class _Values(NamedTuple):
     total: int = 0    # values of the whole
 
 
-def _load_pair(left, right):
-    """(x, y, '') of a task, or, of flat parts that both sides have, what they are parts of."""
+class Pair(NamedTuple):
+    """The values of two tensors; if only a part is there on a side, what both have, flat."""
+
+    x: np.ndarray
+    y: np.ndarray
+    places: Optional[np.ndarray] = None    # of a part, in the flattened whole
+    note: str = ''                         # of a part: how much it is
+
+
+def load_pair(left, right):
+    """Return the `Pair` of two tensors, each a `Tensor` or the path of a .npy file.
+
+    Raises:
+        UserError: one is not readable or holds no numbers; of a part, sizes differ or no value is
+            on both sides.
+    """
     y = _load(right)
-    x = _load(left, y.array.shape if y.places is None else ())
+    x = _load(left, y.array.shape if y.places is None else None)
     if x.places is None and y.places is None:
-        return x.array, y.array, ''
+        return Pair(x.array, y.array)
     totals = [side.array.size if side.places is None else side.total for side in (x, y)]
     if totals[0] != totals[1]:
         raise UserError(f'sizes differ: {totals[0]} and {totals[1]} elements')
     places = [np.arange(totals[0]) if side.places is None else side.places for side in (x, y)]
     common, of_x, of_y = np.intersect1d(*places, assume_unique=True, return_indices=True)
-    return (x.array.reshape(-1)[of_x], y.array.reshape(-1)[of_y],
-            f'compared {len(common)} of {totals[0]} values: the rest is not in the dump')
+    if not len(common):
+        raise UserError(f'compared none of {totals[0]} values: they are not in the dump')
+    return Pair(x.array.reshape(-1)[of_x], y.array.reshape(-1)[of_y], common,
+                f'compared {len(common)} of {totals[0]} values: the rest is not in the dump')
 
 
-def _load(source, shape=()):
-    """The `_Values` of a source; `shape` is the one it should have if its file does not tell."""
-    if isinstance(source.values, str):
-        return _Values(load_npy(source.values))
-    tensor = source.values
-    tensor = tensor._replace(original_shape=tensor.original_shape or shape)
+def _load(tensor, shape=None):
+    """The `_Values` of a tensor; `shape` is the one it should have if its file does not tell."""
+    if isinstance(tensor, str):
+        return _Values(load_npy(tensor))
+    if not tensor.fault and not tensor.has_numbers:
+        raise UserError(f'{tensor}: {_why_not(tensor)}')
+    tensor = tensor._replace(original_shape=tensor.original_shape or shape or ())
     if tensor.present < tensor.count:
         return _Values(*tensor.part())
     array = tensor.to_numpy()
@@ -323,16 +364,13 @@ def _load(source, shape=()):
     return _Values(array)
 
 
-def _why_undefined(row, x, y):
-    """Why a compared row has no cosine similarity, or ''."""
-    if not math.isnan(row.cosine):
-        return ''
-    if not x.size:
-        return EMPTY
-    means = zip(('left', 'right'), row.metrics.standard_deviation.split('),('))
-    sides = [side for side, text in means if 'nan' in text.lower() and ';' in text]
+def _why_undefined(x, y):
+    """Why two tensors of values have no cosine similarity."""
+    sides = [side for side, array in (('left', x), ('right', y)) if not metrics.is_finite(array)]
+    if len(sides) == 2:
+        return 'NaN or infinity in the left and the right tensor, but not at the same places'
     if sides:
-        return f'NaN or infinity in the {" and the ".join(sides)} tensor'
+        return f'NaN or infinity in the {sides[0]} tensor'
     sides = [side for side, array in (('left', x), ('right', y)) if not array.any()]
     if len(sides) == 1:
         other = 'right' if sides == ['left'] else 'left'

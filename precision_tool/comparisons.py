@@ -153,9 +153,30 @@ def own(workspace):
     return untold, None
 
 
-def is_current(workspace, comparison: Optional[Comparison]):
-    """Whether the dumps and graphs that were compared are those which are there now."""
+def changed(workspace, comparison):
+    """The folders of dumps and graphs that are not as they were compared any more, a list."""
     folders = workspace.npu_dump(), workspace.tf_dump, workspace.npu_graph()
-    return comparison is not None and all(
-        source_of(workspace, folder) == source for folder, source in zip(
-            folders, (comparison.left, comparison.right, comparison.graphs)))
+    return [folder for folder, source in zip(
+        folders, (comparison.left, comparison.right, comparison.graphs))
+            if source_of(workspace, folder) != source]
+
+
+def rows(path, comparison: Optional[Comparison]):
+    """Return the rows of a comparison's table at `path`; raises UserError if they are damaged."""
+    found = results.read_csv(path)
+    if comparison and results.count(found) != (comparison.compared, comparison.failed,
+                                               comparison.unmatched):
+        raise UserError(f'{path}: not the {comparison.compared} pairs that were compared; '
+                        'it is damaged')
+    return found
+
+
+def is_current(workspace, path, comparison: Optional[Comparison]):
+    """Whether a comparison is readable, and of the dumps and graphs which are there now."""
+    if comparison is None or changed(workspace, comparison):
+        return False
+    try:
+        rows(path, comparison)
+    except UserError:
+        return False
+    return True

@@ -20,7 +20,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from precision_tool import data_types, layouts
-from precision_tool.reading import MAX_DIMENSIONS, message_classes, read_csv
+from precision_tool.reading import MAX_DIMENSIONS, add_fault, message_classes, read_csv
 from pylib import UserError
 
 # The layouts by their numbers.
@@ -463,6 +463,8 @@ def _product(sizes):
 def _shape_in_numbers(shape, original_shape, size, per_item):
     """The shape of packed numbers, which devices give in bytes too, in numbers.
 
+    It is in bytes if the original shape or, without one, the size says exactly so.
+
     Args:
         per_item: numbers in a byte; size: bytes.
     """
@@ -470,7 +472,8 @@ def _shape_in_numbers(shape, original_shape, size, per_item):
     if not shape or count <= 0:
         return shape
     wanted = _product(original_shape) if original_shape else 0
-    if wanted == count or wanted != count * per_item and size == -(-count // per_item):
+    if wanted == count or wanted != count * per_item and (
+            size != count or size == -(-count // per_item)):
         return shape
     return original_shape if wanted == count * per_item else (*shape[:-1], shape[-1] * per_item)
 
@@ -529,14 +532,17 @@ _COLUMNS = {'kind': ('Input/Output', 0), 'index': ('Index', 1), 'data_type': ('D
             'mean': ('Avg Value', 8)}
 
 
-def read_stats(path):
+def read_stats(path, faults):
     """Return the list of `Stats` in a statistics dump, found by the header if it has one.
 
+    Args:
+        faults: list that gets a line for each row that is not readable.
+
     Raises:
-        UserError: not readable, or not such a file.
+        UserError: not readable, or not such a file: all its rows are faulty.
     """
     places = {field: place for field, (_, place) in _COLUMNS.items()}
-    stats = []
+    stats, bad = [], []
     for line, row in read_csv(path, _MAX_STATS):
         titles = [title.strip() for title in row]
         if titles[0] == _COLUMNS['kind'][0]:
@@ -547,8 +553,12 @@ def read_stats(path):
         try:
             stats.append(_stats(row, places))
         except (ValueError, IndexError):
-            raise UserError(f'{path}:{line}: not of a statistics dump; expected Input or Output, '
-                            'index, size, type, format, shape, maximum, minimum, mean') from None
+            bad.append(f'{path}:{line}: not of a statistics dump; expected Input or Output, '
+                       'index, size, type, format, shape, maximum, minimum, mean')
+    if bad and not stats:
+        raise UserError(bad[0])
+    for fault in bad:
+        add_fault(faults, fault)
     return stats
 
 

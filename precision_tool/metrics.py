@@ -2,7 +2,8 @@
 
 x is the tensor of the NPU, y the golden one. Both may have any shape and any numeric type; they
 are flattened and cast to float32, complex numbers to pairs of float32. Sums are taken in float64,
-chunk by chunk: beyond the two tensors a few MB are used, whatever their size.
+chunk by chunk: beyond the two tensors a few MB are used, whatever their size; only `finite_part`,
+for pairs without a cosine, copies them.
 """
 
 import math
@@ -63,8 +64,11 @@ class Errors(NamedTuple):
         return not self.count
 
 
-def compare(x, y):
+def compare(x, y, is_part=False):
     """Return the `Metrics` of two arrays of equal size, of the NPU and golden.
+
+    Args:
+        is_part: whether they are parts of tensors; a single value is no scalar then.
 
     Raises:
         UserError: sizes differ, or a type is not numeric.
@@ -78,7 +82,7 @@ def compare(x, y):
     with np.errstate(all='ignore'):
         sums = _Sums(x, y)
         directions = Metrics(
-            cosine_similarity=_cosine(sums, is_scalar=x.size == 1),
+            cosine_similarity=_cosine(sums, is_scalar=x.size == 1 and not is_part),
             relative_euclidean_distance=_ratio(sums.squared_error, sums.yy))
         if is_bool:
             return directions
@@ -92,6 +96,31 @@ def compare(x, y):
         root_mean_square_error=math.sqrt(sums.squared_error / x.size),
         max_relative_error=sums.largest_relative_error,
         mean_relative_error=sums.relative_error / x.size)
+
+
+def is_finite(array):
+    """Whether no value is NaN or infinite as float32."""
+    flat, _ = _flat_pair(array, array)
+    with np.errstate(over='ignore'):
+        return all(np.isfinite(_chunk(flat, start)).all() for start in range(0, flat.size, CHUNK))
+
+
+def finite_part(x, y):
+    """Return what is finite of two arrays of equal size, both flat, if the rest is the same.
+
+    Returns:
+        (float32 [N], float32 [N]); None if all values are finite, or if NaN and the infinities are
+        not at the same places.
+    """
+    with np.errstate(over='ignore'):
+        x, y = (flat[:].astype(np.float32) for flat in _flat_pair(x, y))
+    finite = np.isfinite(x)
+    if finite.all() or not np.array_equal(finite, np.isfinite(y)):
+        return None
+    a, b = x[~finite], y[~finite]
+    if not ((a == b) | (np.isnan(a) & np.isnan(b))).all():
+        return None
+    return x[finite], y[finite]
 
 
 def errors(x, y, atol, rtol, limit=1000):

@@ -57,7 +57,9 @@ class Record(NamedTuple):
     def words(self):
         """What the status means, a list of texts."""
         explain = _EXPLAIN.get(self.block) if isinstance(self.status, int) else None
-        return explain(self.status) if explain else [UNDOCUMENTED]
+        words = explain(self.status) if explain else [UNDOCUMENTED]
+        # Bits that are set elsewhere mean something, though not what.
+        return [UNDOCUMENTED] if words == [NO_ERROR] and self.status else words
 
 
 _NEEDED = 'stream_id', 'task_id', 'status'
@@ -278,4 +280,5 @@ def _overflows(dump, faults):
             # Not every release writes a stream into the names of files.
             operators = (operator for operator in tasks.get((os.path.dirname(debug.path), task), ())
                          if None in (stream, operator.stream_id) or operator.stream_id == stream)
-            yield Overflow(record=record, path=debug.path, operator=next(operators, None))
+            placed = record._replace(task_id=task, stream_id=UNKNOWN if stream is None else stream)
+            yield Overflow(record=placed, path=debug.path, operator=next(operators, None))

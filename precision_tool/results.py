@@ -88,11 +88,12 @@ def count(rows):
 NO_NUMBERS = 'holds no numbers to compare'
 STATISTICS = 'has statistics only; dump tensors to compare'
 EMPTY = 'both tensors are empty'
+NOT_FINITE = 'no value is finite, and both tensors are the same'
 
 
 def is_harmless(row):
     """Whether a row that is not compared never could be."""
-    return row.reason.endswith((NO_NUMBERS, NO_DATA, STATISTICS, EMPTY))
+    return row.reason.endswith((NO_NUMBERS, NO_DATA, STATISTICS, EMPTY, NOT_FINITE))
 
 
 # Title of a column and the field of Row or Metrics in it.
@@ -114,14 +115,13 @@ def parse_tensor_index(text):
 def is_bad(row, threshold):
     """Whether the left tensor is wrong.
 
-    Its cosine similarity is below `threshold`, or there is none though the right tensor is finite:
-    the left one is not, or just one of them is all zeros.
+    Its cosine similarity is below `threshold`, or there is none though both have values: NaN and
+    the infinities are not at the same places, or just one of them is all zeros.
     """
     if not math.isnan(row.cosine):
         return row.cosine < threshold
-    right = row.metrics.standard_deviation.lower().partition('),(')[2]
     return (not math.isnan(row.metrics.relative_euclidean_distance)
-            or bool(right) and 'nan' not in right and 'inf' not in right)
+            or '),(' in row.metrics.standard_deviation)
 
 
 def printable(text):

@@ -1,15 +1,14 @@
 """Finding operators and tensors in a workspace: in its graphs, dumps and golden tensors."""
 
 import contextlib
-import functools
 import os
 import re
-from typing import Callable, NamedTuple
+from typing import NamedTuple, Union
 
 import numpy as np
 
 from precision_tool import ge_graph
-from precision_tool.dump_file import open_dump, read_stats
+from precision_tool.dump_file import Tensor, open_dump, read_stats
 from precision_tool.dump_tree import GoldenDump, NpuDump, has_files
 from precision_tool.file_names import TF_GRAPH, plain
 from precision_tool.reading import add_fault, load_npy
@@ -88,27 +87,31 @@ def golden_tensors(workspace):
 
 
 class NamedArray(NamedTuple):
-    """A tensor of a file: what it is called, and a function that reads it (it may raise)."""
+    """A tensor of a file."""
 
-    title: str
-    read: Callable
-    note: str = ''    # what is unusual about it
+    title: str                  # what it is called
+    values: Union[Tensor, str]  # a str is the path of a .npy file
+    note: str = ''              # what is unusual about it
+
+    def read(self):
+        """Return it in plain layout; raises UserError if it is not readable."""
+        return load_npy(self.values) if isinstance(self.values, str) else self.values.to_numpy()
 
 
 def named_arrays(path):
-    """Return the `NamedArray`s of a .npy or NPU dump file, in plain layout.
+    """Return the `NamedArray`s of a .npy or NPU dump file.
 
     Raises:
         UserError: neither of the two, or damaged.
     """
     if path.endswith('.npy'):
-        return [NamedArray(os.path.basename(path), functools.partial(load_npy, path))]
+        return [NamedArray(os.path.basename(path), path)]
     if path.endswith('.csv'):
         raise UserError(f'{path}: statistics, no tensors; see the command ni')
     tensors = open_dump(path).tensors
     if not tensors:
         raise UserError(f'{path}: a dump without tensors')
-    return [NamedArray(str(tensor), tensor.to_numpy, tensor.note) for tensor in tensors]
+    return [NamedArray(str(tensor), tensor, tensor.note) for tensor in tensors]
 
 
 def named_array(workspace, name):
@@ -188,7 +191,7 @@ def dump_statistics(path, faults):
     """
     try:
         if path.endswith('.csv'):
-            for each in read_stats(path):
+            for each in read_stats(path, faults):
                 yield (f'{each.kind}:{each.index}', each.data_type, _shape(each.shape), each.max,
                        each.min, each.mean)
             return

@@ -72,16 +72,16 @@ def test_a_comparison_is_current_until_a_file_changes(workspace):
         path = os.path.join(folder, name)
         np.save(path, np.zeros(3)) if name.endswith('.npy') else open(path, 'w').close()
         compared(workspace, '20200101000000', own(workspace), a=1.)
-        assert comparisons.is_current(workspace, comparisons.own(workspace)[1])
+        assert comparisons.is_current(workspace, *comparisons.own(workspace))
         status = os.stat(path)
         with open(path, 'r+b') as stream:
             stream.write(b'changed')
         os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-        assert not comparisons.is_current(workspace, comparisons.own(workspace)[1])
+        assert not comparisons.is_current(workspace, *comparisons.own(workspace))
     compared(workspace, '20200101000000', own(workspace), a=1.)
     os.unlink(path)
-    assert not comparisons.is_current(workspace, comparisons.own(workspace)[1])
-    assert not comparisons.is_current(workspace, None)
+    assert not comparisons.is_current(workspace, *comparisons.own(workspace))
+    assert not comparisons.is_current(workspace, path, None)
 
 
 def test_a_moved_workspace_keeps_its_comparisons(workspace, tmp_path):
@@ -90,7 +90,7 @@ def test_a_moved_workspace_keeps_its_comparisons(workspace, tmp_path):
     compared(workspace, '20200101000000', own(workspace), a=1.)
     os.rename(workspace.root, str(tmp_path / 'moved'))
     moved = Workspace(str(tmp_path / 'moved'))
-    assert comparisons.is_current(moved, comparisons.own(moved)[1])
+    assert comparisons.is_current(moved, *comparisons.own(moved))
 
 
 def test_a_damaged_record_is_named_and_not_judged(workspace):
@@ -104,7 +104,7 @@ def test_a_damaged_record_is_named_and_not_judged(workspace):
 
 
 def test_nothing_compared_is_a_finding(workspace):
-    path = compared(workspace, '20200101000000', own(workspace))
+    path = compared(workspace, '20200101000000')
     results.write_csv(path, Result([], ['Conv_1:output:0'], ['dense:output:0', 'x:output:0']))
     output = Output()
     finding, = auto_check.check_comparison(workspace, LIMITS, output)

@@ -240,12 +240,13 @@ def test_pairs_that_cannot_be_compared_do_not_stop_the_run(folders):
     assert 'not a .npy file' in reasons[4]
     assert reasons[5:] == [
         'the left tensor is all zeros, the right one is not', 'NaN or infinity in the left tensor',
-        'NaN or infinity in the left and the right tensor', 'both tensors are empty', '']
+        'NaN or infinity in the left and the right tensor, but not at the same places',
+        'both tensors are empty', '']
     for row in result.rows[:5]:
         assert '\n' not in row.reason
         assert str(row.metrics) == str(Metrics())
     assert [row.op_type for row in result.rows[:2]] == ['Conv2D', 'Add']
-    assert [is_bad(row, 0.98) for row in result.rows] == [False] * 5 + [True, True] + [False] * 3
+    assert [is_bad(row, 0.98) for row in result.rows] == [False] * 5 + [True] * 3 + [False] * 2
     assert result.rows[-1].cosine == pytest.approx(1)
 
 
@@ -361,7 +362,35 @@ def test_an_overflow_is_a_suspect_though_it_has_no_cosine():
     rows[1] = rows[1]._replace(metrics=Metrics(standard_deviation='(NaN;NaN),(0.000;1.000)'))
     assert compare.first_bad(rows).row is rows[1]
     rows[1] = rows[1]._replace(metrics=Metrics(standard_deviation='(NaN;NaN),(inf;NaN)'))
-    assert compare.first_bad(rows).row is rows[2]
+    assert compare.first_bad(rows).row is rows[1]
+
+
+INF, NAN = math.inf, math.nan
+
+
+@pytest.mark.parametrize('x, y, bad, reason', [
+    ([-65504.] * 6, [INF, 2, 3, 4, 5, 6], True, 'NaN or infinity in the right tensor'),
+    ([NAN] * 6, [INF, 2, 3, 4, 5, 6], True, 'but not at the same places'),
+    ([-INF, 2, 3], [INF, 2, 3], True, 'but not at the same places'),
+    ([2, INF, 3], [INF, 2, 3], True, 'but not at the same places'),
+    ([INF, NAN, 3, 4], [INF, NAN, 3, 4], False, 'compared what is finite'),
+    ([INF, NAN, 3, 4], [INF, NAN, 3, -4], True, 'compared what is finite'),
+    ([INF, NAN, -3], [INF, NAN, 3], True, 'compared what is finite'),    # one value is left
+    ([INF, 0, 0], [INF, 1, 2], True, 'the left tensor is all zeros'),
+    ([INF + 1j, 2], [INF + 1j, 2], False, 'compared what is finite')])
+def test_golden_infinities_must_be_there_and_the_rest_right(folders, x, y, bad, reason):
+    npu(folders[0], 1, 'a', [np.array(x, np.complex64 if 'j' in str(x) else np.float32)])
+    golden(folders[1], 1, 'a', np.array(y))
+    row, = run(*folders).rows
+    assert (is_bad(row, .98), row.is_compared) == (bad, True) and reason in row.reason
+
+
+def test_where_nothing_is_finite_and_all_the_same_nothing_is_compared(folders):
+    npu(folders[0], 1, 'a', [np.array([INF, NAN, -INF], np.float32)])
+    golden(folders[1], 1, 'a', np.array([INF, NAN, -INF]))
+    result = run(*folders)
+    assert not is_bad(result.rows[0], .98) and results.is_harmless(result.rows[0])
+    assert results.count(result.all_rows) == (0, 1, 0)
 
 
 def test_csv_keeps_the_rows(network, tmp_path):

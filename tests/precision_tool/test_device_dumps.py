@@ -149,6 +149,22 @@ def test_packed_types(path, number, name, values):
     np.testing.assert_array_equal(only_output(path)[0].to_numpy(), values[:-1])
 
 
+@pytest.mark.parametrize('number, per_byte', [(28, 2), (29, 8), (30, 4)])
+def test_packed_types_padded_or_cut_without_an_original_shape(path, number, per_byte):
+    """Only bytes of exactly the shape's size are numbers of a shape in bytes."""
+    described = {'data_type': number, 'shape': [4, 8], 'original': []}
+    whole = 32 // per_byte
+    for size, shape, present in ((whole, [4, 8], 32), (whole + 20, [4, 8], 32),
+                                 (64, [4, 8], 32), (whole - 1, [4, 8], 32 - per_byte),
+                                 (32, [4, 8 * per_byte], 32 * per_byte)):
+        device_dump.write(path, [(bytes(size), described)])
+        tensor, notes = only_output(path)
+        assert (list(tensor.shape), tensor.present) == (shape, present)
+        assert bool(notes) == (size not in (whole, 32))
+    device_dump.write(path, [(b'\x81', dict(described, shape=[1]))])
+    assert only_output(path)[0].shape == (1,)
+
+
 @pytest.mark.parametrize('number, name', [
     (13, 'string'), (23, 'resource'), (24, 'string_ref'), (25, 'dual'), (26, 'variant'),
     (37, 'float6_e3m2'), (38, 'float6_e2m3'), (41, 'type 41'), (99, 'type 99'), (-5, 'type -5')])
@@ -237,6 +253,6 @@ def test_statistics_with_a_header_before_each_row(tmp_path):
         'Input,0,40,DT_FLOAT,ND,10,10,9,3.5\n'
         'Input/Output,Index,Data Size,Data Type,Format,Shape,Min Value\n'
         'Output,0,40,DT_FLOAT,ND,10,-8\n')
-    first, second = dump_file.read_stats(str(tmp_path / 'stats.csv'))
+    first, second = dump_file.read_stats(str(tmp_path / 'stats.csv'), [])
     assert (first.kind, first.max) == ('input', 9) and np.isnan(first.min)
     assert (second.kind, second.min) == ('output', -8) and np.isnan(second.max)

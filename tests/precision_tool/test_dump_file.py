@@ -324,7 +324,7 @@ def test_stats(tmp_path):
             'Output,1,4,DT_FLOAT,ND,"[2, 3]",inf,-inf,0\nOutput,2,0,DT_BF16,ND,,,,\n')
     for content in header + rows, rows:
         path.write_text(content)
-        first, second, third = dump_file.read_stats(str(path))
+        first, second, third = dump_file.read_stats(str(path), [])
         assert first[:6] == ('input', 0, 'float16', (2, 3, 4), 1.5, -2) and math.isnan(first.mean)
         assert second == ('output', 1, 'float32', (2, 3), math.inf, -math.inf, 0)
         assert third[:4] == ('output', 2, 'bfloat16', ()) and math.isnan(third.max)
@@ -335,9 +335,16 @@ def test_stats_by_header(tmp_path):
     path = tmp_path / 'stats.csv'
     path.write_text('Input/Output,Index,Data Size,Data Type,Format,Shape,Avg Value,Max Value\n'
                     'Output,0,4,DT_INT32,ND,1,2,3\n')
-    stats, = dump_file.read_stats(str(path))
+    stats, = dump_file.read_stats(str(path), [])
     assert stats[:5] == ('output', 0, 'int32', (1,), 3) and stats.mean == 2
     assert math.isnan(stats.min)
+
+
+def test_a_bad_row_costs_no_other(tmp_path):
+    path, faults = tmp_path / 'stats.csv', []
+    path.write_text('Output,0,4,DT_INT32,ND,1,3,1,2\nOutput,1,cut\nOutput,2,4,DT_INT32,ND,1,6,4,5\n')
+    assert [each.max for each in dump_file.read_stats(str(path), faults)] == [3, 6]
+    assert [fault.partition(': ')[0] for fault in faults] == [f'{path}:2']
 
 
 @pytest.mark.parametrize('content', [
@@ -346,5 +353,5 @@ def test_stats_by_header(tmp_path):
 def test_bad_stats(tmp_path, content):
     (tmp_path / 'stats.csv').write_bytes(content)
     with pytest.raises(UserError, match='stats.csv') as error:
-        dump_file.read_stats(str(tmp_path / 'stats.csv'))
+        dump_file.read_stats(str(tmp_path / 'stats.csv'), [])
     assert '\n' not in str(error.value)

@@ -93,6 +93,54 @@ def test_a_changed_dump_is_compared_anew(answer, workspace):
     assert len(os.listdir(workspace.vector_compare)) == 2    # nothing has changed
 
 
+@pytest.mark.parametrize('gone', ['npu_dump', 'tf_dump'])
+@pytest.mark.parametrize('remove', [shutil.rmtree, lambda folder: [
+    os.unlink(os.path.join(folder, name)) for name in os.listdir(folder)]])
+def test_a_comparison_of_what_is_gone_is_not_called_healthy(answer, workspace, gone, remove):
+    assert answer('ac')[0] == 0
+    folder = workspace.npu_dump() if gone == 'npu_dump' else workspace.tf_dump
+    remove(folder)
+    folder = os.path.relpath(folder, os.path.dirname(workspace.root))
+    for words in ['ac'], ['ac', '-c']:
+        status, data = answer(*words)
+        assert status == 1 and 'nothing wrong' not in text_of(data)
+        assert f'1. what was compared has changed or is gone, so this comparison tells little: ' \
+            f'{folder}' in text_of(data)
+        assert (f'could not compare anew: {folder} missing or empty' in data['faults']) == (
+            '-c' in words)
+
+
+def test_ac_c_without_any_comparison_says_why(answer, workspace):
+    shutil.rmtree(workspace.tf_dump)
+    status, data = answer('ac', '-c')
+    assert status == 1 and 'could not compare anew' in data['faults'][0]
+
+
+@pytest.mark.parametrize('lines', [None, 1, 2])
+def test_a_damaged_table_hides_no_operator(answer, workspace, lines):
+    """None: it is something else; else what is left of it."""
+    break_operator(workspace)
+    answer('ac')
+    folder, = os.listdir(workspace.vector_compare)
+    path = os.path.join(workspace.vector_compare, folder, f'result_{folder}.csv')
+    with open(path) as stream:
+        text = ''.join(stream.readlines()[:lines]) if lines else 'foo\nbar'
+
+    def damage():
+        with open(path, 'w') as stream:
+            stream.write(text)
+    damage()
+    status, data = answer('ac')
+    assert status == 1 and 'two breaks' in text_of(data)
+    for name in os.listdir(workspace.vector_compare):
+        if name != folder:
+            shutil.rmtree(os.path.join(workspace.vector_compare, name))
+    shutil.rmtree(workspace.tf_dump)
+    status, data = answer('ac')
+    assert status == 1 and '1. the comparison is not readable: ' in text_of(data)
+    assert 'next: python -m precision_tool ac -c' in text_of(data)
+
+
 def test_other_comparisons_do_not_hide_the_own_one(answer, workspace):
     break_operator(workspace)
     answer('ac')
@@ -119,6 +167,8 @@ def test_a_broken_overflow_record_hides_no_other(answer, workspace):
     status, data = answer('ac')
     table, = data['tables']
     assert status == 1 and table['rows'][0]['operator'] == 'seven'
+    assert ('overflowed first: status 0x20 0x0 0x0 0x10000000000 '
+            '(the meaning of this status is not public)') in text_of(data)
     assert table['rows'][0]['status'] == '0x20 0x0 0x0 0x10000000000'
     assert 'next: python -m precision_tool npu_overflow' in text_of(data)
     assert [fault.split(': ')[0] for fault in data['faults']] == [
@@ -126,6 +176,26 @@ def test_a_broken_overflow_record_hides_no_other(answer, workspace):
     status, data = answer('npu_overflow')
     assert status == 1 and data['tables'][1]['rows'][0]['max'] == 10
     assert any('pc_start 0x1000' in line for line in data['lines'])
+
+
+@pytest.mark.parametrize('block, place, status', [
+    ('DHA Atomic Add', 512, 0x1), ('L2 Atomic Add', 768, 0x8)])
+def test_a_status_of_other_bits_is_shown_as_a_number(answer, workspace, block, place, status):
+    """Of an old record that does not tell the task, so that the file's name does."""
+    record = bytearray(2048)
+    for start in 0, 128, 256:
+        struct.pack_into('<6Q', record, start, 1, (1 << 64) - 1, (1 << 64) - 1, 5, 0, 0)
+    struct.pack_into('<Q', record, place, status)
+    os.makedirs(workspace.overflow_dump)
+    npu(workspace.overflow_dump, 'Node_OpDebug', 7, op_type='Opdebug', outputs=[
+        (bytes(record), {'data_type': 4, 'shape': [len(record)]})])
+    code, data = answer('ac')
+    assert code == 1 and (f'an operator task 7 overflowed first: status {status:#x} '
+                          '(the meaning of this status is not public)') in text_of(data)
+    row = data['tables'][0]['rows'][0]
+    assert (row['unit'], row['task'], row['stream']) == (block, 7, 2)
+    _, data = answer('npu_overflow')
+    assert 'no dump of task 7, stream 2 beside it' in text_of(data)
 
 
 @pytest.mark.parametrize('version, states', [(0, [0]), (1, [0, 0, 0, 0])])
@@ -209,6 +279,13 @@ def test_values_of_padded_scalars_are_compared(answer, workspace):
     assert status == 0 and '2 pairs of tensors compared' in text_of(data)
 
 
+def test_values_without_a_shape_are_all_compared(answer, workspace):
+    shapeless = {'data_type': 1, 'shape': []}
+    path = npu(workspace.npu_dump(), 'two', 2, [(VALUES.tobytes(), shapeless)])
+    status, data = answer('cp', path, path)
+    assert status == 0 and data['tables'][0]['rows'][1]['shape'] == '[10]'
+
+
 def test_cp_says_which_tensor_it_took(run, workspace):
     path = npu(workspace.npu_dump(), 'two', 2, [(VALUES.tobytes(), FLOATS)],
                [((-VALUES).tobytes(), FLOATS)])
@@ -223,6 +300,62 @@ def test_cp_says_which_tensor_it_took(run, workspace):
     for words in (['cp', path, golden], ['pt', path]):
         done = run(CLI, *words)
         assert done.status == 2 and done.err.endswith('a dump without tensors\n')
+
+
+def test_cp_compares_the_part_that_is_there(answer, run, workspace):
+    path = npu(workspace.npu_dump(), 'two', 2, [(VALUES[:4].tobytes(), FLOATS)])
+    golden = os.path.join(workspace.tf_dump, f'two.0.{TIME}.npy')
+    for words in ['cp', path, golden], ['cp', golden, path], ['cp', path, path]:
+        status, data = answer(*words)
+        assert status == 0 and 'compared 4 of 10 values: the rest is not in the dump' in text_of(
+            data)
+    np.save(golden, VALUES[:4])
+    done = run(CLI, 'cp', path, golden)
+    assert done.status == 2 and done.err.endswith('sizes differ: 10 and 4 elements\n')
+
+
+def test_cp_tells_places_in_the_whole_of_a_part(answer, workspace):
+    """Two channels of four in blocks of 16, of two pixels; the second one of them is cut off."""
+    image = np.arange(8, dtype=np.float32).reshape(1, 4, 1, 2)    # NCHW
+    stored = np.zeros((1, 1, 1, 2, 16), np.float32)
+    stored[0, 0, 0, :, :4] = image[0, :, 0].T
+    path = npu(workspace.npu_dump(), 'two', 2, [(stored.tobytes()[:16 * 4], {
+        'data_type': 1, 'format': 3, 'shape': stored.shape, 'original': image.shape,
+        'original_op': device_dump.field(1, b'two') + device_dump.field(4, 0)})])
+    golden = os.path.join(workspace.tf_dump, f'two.0.{TIME}.npy')
+    image[0, 3, 0] = 50, 60
+    np.save(golden, image)
+    status, data = answer('cp', path, golden)
+    assert status == 1 and 'compared 4 of 8 values' in text_of(data)
+    assert data['tables'][0]['rows'] == [{'index': 6, 'left': 6, 'right': 50, 'difference': 44}]
+
+
+@pytest.mark.parametrize('number, name', [(23, 'resource'), (13, 'string')])
+def test_cp_refuses_what_holds_no_numbers(run, workspace, number, name):
+    path = npu(workspace.npu_dump(), 'two', 2, [
+        (struct.pack('<Q', 77), {'data_type': number, 'shape': []})])
+    for words in (path, path), (path, os.path.join(workspace.tf_dump, f'two.0.{TIME}.npy')):
+        done = run(CLI, 'cp', *words)
+        assert done.status == 2 and done.err.count('\n') == 1
+        assert done.err.endswith(f'output 0: type {name}: holds no numbers to compare\n')
+
+
+def test_an_output_that_came_out_empty_is_a_finding(answer, run, workspace):
+    """Also one that is shorter than a value; it is none only if the golden tensor is empty too."""
+    golden = os.path.join(workspace.tf_dump, f'two.0.{TIME}.npy')
+    np.save(golden, np.ones((2, 3), np.float32))
+    for data in b'', b'ab':
+        path = npu(workspace.npu_dump(), 'two', 2, [(data, {'data_type': 1, 'shape': [2, 3]})])
+        for command in 'ac', 'vc':
+            status, found = answer(command)
+            assert status == 1 and found['skipped'] == []
+            assert found['faults'] == [
+                'two:output:0: compared none of 6 values: they are not in the dump']
+        assert run(CLI, 'cp', path, golden).status == 2
+    np.save(golden, np.ones((0, 3), np.float32))
+    npu(workspace.npu_dump(), 'two', 2, [(b'', {'data_type': 1, 'shape': [0, 3]})])
+    status, found = answer('ac')
+    assert status == 0 and found['skipped'] == ['two:output:0: both tensors are empty']
 
 
 def test_ni_blames_what_was_wrong(run, workspace):
