@@ -194,8 +194,8 @@ def test_an_image_that_was_trained_on_does_not_get_into_a_test(run, workspace, t
 
 
 @pytest.mark.parametrize('name, content', [
-    ('sheet.json', b'{'), ('sheet.json', b'{}'), ('sheet.json', b'{"mode": "single"}'), ('labels.csv', b''),
-    ('labels.csv', b'sheet,image,Young\n')])
+    ('sheet.json', b'{'), ('sheet.json', b'{}'), ('sheet.json', b'{"mode": "single"}'),
+    ('labels.csv', b''), ('labels.csv', b'sheet,image,Young\n')])
 def test_sheets_beside_a_damaged_description_are_not_to_be_removed(run, tested, name, content):
     (tested / name).write_bytes(content)
     before = contents(tested)
