@@ -180,6 +180,11 @@ def _choice(path, options, celeba, indices):
         with contextlib.suppress(UserError):
             if read_json(os.path.join(path, sheets.DESCRIPTION)).get('chosen') == BY_POSITION:
                 return BY_POSITION
+    return choice(celeba, indices)
+
+
+def choice(celeba, indices):
+    """In words, whether list positions (from 0) are of the test split only."""
     return 'test split' if np.isin(indices, celeba.part('test')).all() else BY_POSITION
 
 

@@ -64,7 +64,8 @@ class Bins:
         # Those of test.py and one more, so that its sheets do not pass for an offline model's.
         self.settings = OrderedDict(
             mode=plan.mode, img_size=self.img_size, attributes=atts, thres_int=thres_int,
-            checkpoint=stored['checkpoint'], weights=stored['weights'], inference='offline')
+            checkpoint=stored['checkpoint'], weights=stored['weights'], chosen=stored['chosen'],
+            inference='offline')
         self.labels = OrderedDict()
         for entry in stored['images']:
             label = np.array(entry['labels'], np.int64)

@@ -88,10 +88,11 @@ def write_image(folder, number, image, targets, source):
         write_bin(os.path.join(source_labels, name), source)
 
 
-def describe(options, config, checkpoint_path, entries):
+def describe(options, config, checkpoint_path, chosen, entries):
     """Return what bins.json says.
 
     Args:
+        chosen: of what the images are, see `testing.choice`.
         entries: list of (sheet file name, image file name, {0,1} label [n_att]).
     """
     from tflib import checkpoint
@@ -100,7 +101,7 @@ def describe(options, config, checkpoint_path, entries):
         experiment=options.experiment_name, img_size=config.img_size, attributes=list(config.atts),
         test_int=options.test_int, thres_int=config.thres_int,
         checkpoint=os.path.basename(checkpoint_path),
-        weights=checkpoint.fingerprint(checkpoint_path),
+        weights=checkpoint.fingerprint(checkpoint_path), chosen=chosen,
         images=[OrderedDict(sheet=sheet, image=image, labels=label.tolist())
                 for sheet, image, label in entries])
 
@@ -133,7 +134,7 @@ def write_bins(options, config, folder):
     if not entries:
         raise UserError(f'{paths[0]}: not a readable image, nor is any other of this test')
     write_json(os.path.join(folder, DESCRIPTION),
-               describe(options, config, checkpoint_path, entries))
+               describe(options, config, checkpoint_path, testing.choice(celeba, indices), entries))
     print(f'wrote {folder}: {len(entries)} images, {len(plan.columns)} variants each')
 
 

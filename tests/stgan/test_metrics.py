@@ -100,8 +100,8 @@ def test_the_table_names_the_conditions(run, published_run):
 
 def test_a_report_that_cannot_be_written_is_shown(run, published_run):
     command = 'psnr_ssim.py', '--experiment_name', 'golden', '--output_dir'
-    (published_run / 'file').write_text('')
-    done = run(*command, 'file/x')
+    (published_run / 'taken' / 'psnr_ssim.csv').mkdir(parents=True)
+    done = run(*command, 'taken')
     assert done.status == 1 and 'this run' in done.out
     assert done.err.endswith(', or name another folder with --output_dir\n')
     assert done.err.count('\n') == 1
