@@ -14,15 +14,20 @@ warnings.filterwarnings('ignore', 'Corrupt EXIF data', UserWarning)
 _READ_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
-def read(path):
+def read(path, columns=None):
     """Return the image file as uint8 [H,W,3].
+
+    Args:
+        columns: return these leftmost ones only, [H,columns,3].
 
     Raises:
         UserError: missing, truncated or no image.
     """
     try:
         with Image.open(path) as image:
-            return np.asarray(image.convert('RGB'))
+            # Cropped before all of it is copied.
+            part = image if columns is None else image.crop((0, 0, columns, image.height))
+            return np.asarray(part.convert('RGB'))
     except _READ_ERRORS as error:
         raise UserError(f'{path}: not a readable image ({_reason(error)})') from None
 

@@ -39,7 +39,7 @@ def ssim(image, reference):
 
 
 def _measure(folder, column, name):
-    source, results = folder.read(name)
+    source, results = folder.read(name, column + 1)
     return psnr(results[column], source), ssim(results[column], source)
 
 

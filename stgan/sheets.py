@@ -157,8 +157,11 @@ class SheetFolder:
         values = {value for column in self.columns for value in column.intensities}
         return values.pop() if len(values) == 1 else None
 
-    def read(self, name):
+    def read(self, name, count=None):
         """Return (source [S,S,3], results [E,S,S,3]) of a sheet, uint8.
+
+        Args:
+            count: return the first E results only; None: all.
 
         Raises:
             UserError: unreadable, or of another size than the folder's sheets.
@@ -170,12 +173,12 @@ class SheetFolder:
             if size != (width, height):
                 raise UserError(f'{path}: {size[0]}x{size[1]} pixels, expected {width}x{height} '
                                 f'({len(self.columns)} results of {self.img_size})')
-            sheet = imlib.read(path)
+            start = self.img_size + gap_width(self.img_size)
+            sheet = imlib.read(path, None if count is None else start + count * self.img_size)
         except UserError as error:
             way_out = 'delete it, then test.py makes it anew' if self.settings else 'delete it'
             raise UserError(f'{error}; {way_out}') from None
-        results = sheet[:, self.img_size + gap_width(self.img_size):]
-        results = results.reshape(self.img_size, -1, self.img_size, 3)
+        results = sheet[:, start:].reshape(self.img_size, -1, self.img_size, 3)
         return sheet[:, :self.img_size], results.transpose(1, 0, 2, 3)
 
     def column_index(self, kind):

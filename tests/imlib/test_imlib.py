@@ -47,3 +47,13 @@ def test_missing_images_are_named(tmp_path):
 def test_stack_rows():
     images = np.arange(2 * 3 * 4 * 3).reshape(2, 3, 4, 3)
     np.testing.assert_array_equal(imlib.stack_rows(images)[3:], images[1])
+
+
+@pytest.mark.parametrize('mode', ['RGB', 'L', 'P', 'RGBA'])
+def test_the_left_of_an_image(tmp_path, mode):
+    path = str(tmp_path / 'x.png')
+    pixels = np.random.RandomState(0).randint(0, 256, [5, 9, 3]).astype(np.uint8)
+    Image.fromarray(pixels).convert(mode).save(path)
+    whole = imlib.read(path)
+    np.testing.assert_array_equal(imlib.read(path, 4), whole[:, :4])
+    assert imlib.read(path, 4).shape == (5, 4, 3) and whole.std() > 10
