@@ -36,29 +36,11 @@ def main():
     values = metrics.measure_folder(folder, args.threads)
     summary = metrics.summarize(folder, values)
     # Before anything is written, which may fail.
-    print_table(folder, summary)
+    metrics.print_table(folder, summary)
     reports.print_conditions(folder, reports.unlike_paper(folder))
     with reports.report_errors():
         metrics.write_report(report, folder, values, summary)
     print(f'wrote {os.path.splitext(report)[0]}.json, .csv, .png')
-
-
-def print_table(folder, summary):
-    """Print the figures beside the paper's, with the conditions of both."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from stgan import metrics, reports
-    table = Table('', 'sheets', 'size', 'intensity', 'PSNR in dB', 'SSIM',
-                  title='source vs reconstruction')
-    table.add_row('this run', str(summary['images']), str(folder.img_size),
-                  reports.number_in_words(folder.intensity),
-                  'equal' if summary['psnr'] is None else f'{summary["psnr"]:.2f}',
-                  f'{summary["ssim"]:.3f}')
-    table.add_row('paper', *map(str, (reports.PAPER_SHEETS, reports.PAPER_SIZE,
-                                      reports.PAPER_INTENSITY, metrics.PAPER_PSNR,
-                                      metrics.PAPER_SSIM)))
-    Console().print(table)
 
 
 if __name__ == '__main__':

@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from pylib import UserError, atomic_path, progress, usable_cores, write_json, write_text
@@ -86,6 +88,19 @@ def summarize(folder, values):
     summary['paper'] = OrderedDict(images=reports.PAPER_SHEETS, psnr=PAPER_PSNR, ssim=PAPER_SSIM,
                                    img_size=reports.PAPER_SIZE, test_int=reports.PAPER_INTENSITY)
     return summary
+
+
+def print_table(folder, summary):
+    """Print the figures of a `SheetFolder` beside the paper's, with the conditions of both."""
+    table = Table('', 'sheets', 'size', 'intensity', 'PSNR in dB', 'SSIM',
+                  title='source vs reconstruction')
+    table.add_row('this run', str(summary['images']), str(folder.img_size),
+                  reports.number_in_words(folder.intensity),
+                  'equal' if summary['psnr'] is None else f'{summary["psnr"]:.2f}',
+                  f'{summary["ssim"]:.3f}')
+    table.add_row('paper', *map(str, (reports.PAPER_SHEETS, reports.PAPER_SIZE,
+                                      reports.PAPER_INTENSITY, PAPER_PSNR, PAPER_SSIM)))
+    Console().print(table)
 
 
 def write_report(path, folder, values, summary):
