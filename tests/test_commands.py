@@ -9,9 +9,12 @@ import pytest
 from conftest import SMALL, run_cli
 
 import imlib
+from att_classification.evaluation import Classifier
 from pylib import read_json, read_json_lines
 from scripts import demo
+from scripts.toy import pack_model
 from stgan.attributes import DEFAULT_ATTRIBUTES
+from stgan.editing import Editor
 from tflib import checkpoint, tf
 
 
@@ -159,20 +162,64 @@ def test_accuracy_is_reported(evaluated):
     assert 'Mouth_Slightly_Open' in outputs['classify'] and '86.05%' in outputs['classify']
 
 
-def test_demo_summary_and_picture(evaluated, monkeypatch, capsys):
+def test_demo_table_and_pictures(evaluated, run, monkeypatch, capfd):
     monkeypatch.chdir(evaluated[0])
-    monkeypatch.setattr(demo, 'EXPERIMENT', 'output/toy')
-    monkeypatch.setattr(demo, 'SHEETS', 'output/toy/sample_testing')
-    demo.print_summary(minutes=1.25)
-    demo.draw_picture('demo.png', rows=3)
-    table = capsys.readouterr().out
-    for name in ('PSNR', 'SSIM', 'Mouth_Slightly_Open', 'test images', 'training iterations',
-                 'ms per edit'):
+    figures = demo.figures('output/toy')
+    demo.print_table({'documented': figures, 'measured here': figures}, 'output/toy', minutes=1.25)
+    table = capfd.readouterr().out
+    for name in ('PSNR', 'SSIM', 'Mouth_Slightly_Open', 'test images', '12 training iterations',
+                 'ms per edit', '1.2 minutes'):
         assert name in table
-    assert imlib.size('demo.png')[0] > 600
+    done = run('scripts/toy/pictures.py', '--experiment_name', evaluated[0] / 'output' / 'toy',
+               '--output_dir', 'pictures')
+    assert done.status == 0, done.err
+    for name, width in (('sheets', 900), ('slide', 500), ('curve', 900)):
+        assert imlib.size(f'pictures/{name}.png')[0] > width
 
 
-@pytest.mark.parametrize('command', demo.COMMANDS, ids=lambda command: command.split()[0])
+@pytest.mark.parametrize('name, change, is_unlike', [
+    ('psnr', .01, False), ('psnr', -.03, True), ('ssim', .0005, False), ('ssim', .002, True),
+    ('accuracy', -.001, False), ('accuracy', -.01, True), ('error', .002, True)])
+def test_demo_says_which_figures_are_not_the_documented_ones(name, change, is_unlike):
+    documented = {'psnr': 30., 'ssim': .9, 'accuracy': .8, 'error': .05}
+    measured = {**documented, name: documented[name] + change}
+    assert demo.unlike(measured, documented) == [name] * is_unlike
+
+
+def test_packed_models_edit_and_judge_as_the_trained_ones(evaluated, run, tmp_path):
+    folder = evaluated[0]
+    done = run('scripts/toy/pack_model.py', folder / 'output' / 'toy', folder / 'classifier',
+               'models')
+    assert done.status == 0, done.err
+    assert (tmp_path / 'models' / 'toy' / 'metrics.jsonl').read_text().count('\n') == 12
+    image = np.random.RandomState(0).uniform(-1, 1, [32, 32, 3]).astype(np.float32)
+    edits, verdicts = [], []
+    for experiment, classifier in ((folder / 'output' / 'toy', folder / 'classifier'),
+                                   (tmp_path / 'models' / 'toy',
+                                    tmp_path / 'models' / 'toy_classifier')):
+        with Editor(str(experiment)) as editor:
+            edits.append(editor.edit(image, np.eye(13)))
+        verdicts.append(Classifier(str(classifier / 'checkpoints')).predict(
+            imlib.to_uint8(np.concatenate([[image], edits[-1]]))))
+    np.testing.assert_array_equal(*edits)
+    np.testing.assert_array_equal(*verdicts)
+    sizes = [sum(path.stat().st_size for path in (root / below / 'checkpoints').iterdir())
+             for root, below in ((folder, 'classifier'), (tmp_path, 'models/toy_classifier'))]
+    assert sizes[1] < .51 * sizes[0] / 2    # two checkpoints of three times the weights
+
+
+def test_thinned_log_holds_means():
+    records = [{'iteration': i, 'epoch': 0, 'lr': .1 / i, 'loss': float(i)} for i in range(1, 8)]
+    assert list(pack_model.thinned(records, points=3)) == [
+        {'iteration': 2, 'epoch': 0, 'lr': .05, 'loss': 1.5},
+        {'iteration': 4, 'epoch': 0, 'lr': .025, 'loss': 3.5},
+        {'iteration': 6, 'epoch': 0, 'lr': .1 / 6, 'loss': 5.5}]
+
+
+@pytest.mark.parametrize('command', [
+    demo.data_command('d'), *demo.measure_commands('e', 'f', 'd'),
+    f'train.py --experiment_name e --dataroot d {demo.TRAIN_ON}',
+    f'train.py --experiment_name e --dataroot d {demo.FROM_NOTHING}'])
 def test_demo_commands_have_their_flags(run, command):
     script, *arguments = command.split()
     known = run(script, '--help').out

@@ -1,8 +1,8 @@
 """What mixed precision costs and gains: toy models trained in both, from equal seeds.
 
-Trains with the demo's recipe, once per precision and seed, edits and measures all runs in float32,
-and times both training graphs in one process, taking turns. Repeating it resumes. Flags not listed
-go to train.py.
+Trains for minutes, once per precision and seed, edits and measures all runs in float32, and times
+both training graphs in one process, taking turns. Repeating it resumes. Flags not listed go to
+train.py.
 
 Examples:
     python scripts/bench/compare_precision.py --seeds 0 1 2
@@ -21,9 +21,14 @@ if not __package__:
 
 from pylib import ArgumentParser, UserError, read_json, run_command, write_json
 from scripts.bench.benchmark import matrix_product, seconds_taking_turns, training_iteration
-from scripts.demo import DATA, TRAINING, classifier_command, data_command, run_all
+from scripts.demo import data_command, run_all
 from stgan.config import experiment_folder, load_config
 
+DATA = os.path.join('data', 'toy')
+TRAINING = ('--img_size 64 --enc_dim 16 --dec_dim 16 --stu_dim 16 --dis_dim 16 --dis_fc_dim 128 '
+            '--batch_size 8 --n_d 3 --epoch 10 --init_epoch 8 --lr 0.002 --rec_loss_weight 20 '
+            '--bn_decay 0.99 --n_sample 8 --test_int 2')
+CLASSIFIER = '--img_size 64 --epoch 5 --batch_size 32 --lr 0.001'
 PRODUCT_SIZE = 2048
 PRECISIONS = ('high', 'mixed')
 # (title, name, factor to show it with)
@@ -41,7 +46,8 @@ def train_and_measure(args, device, flags):
     """Train and measure all runs, or what is missing of it; `flags`: those of train.py."""
     folder = os.path.join('output', f'{args.name}_classifier')
     classifier = shlex.quote(folder)
-    run_all([classifier_command(args.dataroot, folder)])
+    run_all([f'att_classification/train.py --dataroot {shlex.quote(args.dataroot)} {CLASSIFIER} '
+             f'--output_dir {classifier}'])
     for seed in args.seeds:
         shared = experiment(args.name, 'shared', seed)
         if args.shared_epochs:
@@ -137,7 +143,7 @@ def main():
                         ' the runs of train.py and train_mixed.py')
     utils.session_config(device, 'mixed')  # refuses what cannot mix
     if not os.path.exists(args.dataroot):
-        run_all([data_command(args.dataroot)])
+        run_all([data_command(args.dataroot, 3000)])
     train_and_measure(args, device, ' '.join(map(shlex.quote, extra)))
 
     measured = {precision: [quality(experiment(args.name, precision, seed)) for seed in args.seeds]

@@ -1,0 +1,94 @@
+"""Pack a trained toy model and its classifier: what editing and judging need, and the curve.
+
+Writes MODELS/toy/ (setting.txt, a checkpoint of the generator, metrics.jsonl thinned) and
+MODELS/toy_classifier/ (classifier.json, test_accuracy.json, a checkpoint without optimizer state).
+
+Examples:
+    python scripts/toy/pack_model.py output/toy_model output/toy_classifier \\
+        output/models
+"""
+
+import os
+import shutil
+
+import numpy as np
+
+if not __package__:
+    import _checkout
+
+from pylib import (
+    ArgumentParser,
+    UserError,
+    append_json_line,
+    atomic_folder,
+    read_json_lines,
+    require_new_folder,
+    run_command,
+)
+from stgan.config import CHECKPOINTS, METRICS, load_config
+
+POINTS = 200    # of the curve
+
+
+def thinned(records, points=POINTS):
+    """Means of `points` equally long stretches of a log, each under its last iteration."""
+    stretch = max(1, len(records) // points)
+    for start in range(0, len(records) - stretch + 1, stretch):
+        part = records[start:start + stretch]
+        means = {name: float(f'{np.mean([record[name] for record in part]):.5g}')
+                 for name, value in part[-1].items() if isinstance(value, float)}
+        yield {**part[-1], **means, 'lr': part[-1]['lr']}
+
+
+def pack_experiment(experiment, folder):
+    """Write the slim copy of an experiment into a new folder."""
+    from stgan import export
+    from tflib import checkpoint
+
+    config, _ = load_config(experiment)
+    export.write_slim(folder, config,
+                      checkpoint.require_latest(os.path.join(experiment, CHECKPOINTS)))
+    with open(os.path.join(folder, METRICS), 'w', encoding='utf-8') as stream:
+        for record in thinned(read_json_lines(os.path.join(experiment, METRICS))):
+            append_json_line(stream, record)
+
+
+def pack_classifier(trained, folder):
+    """Write the slim copy of what att_classification/train.py wrote into a new folder."""
+    from att_classification.training import ACCURACY, DESCRIPTION
+    from tflib import checkpoint, tf, utils
+
+    path = checkpoint.require_latest(os.path.join(trained, CHECKPOINTS))
+    with tf.Graph().as_default(), utils.session('cpu') as session:
+        for name, value in checkpoint.tensors(path, ('classifier',)).items():
+            tf.get_variable(name, initializer=value)
+        session.run(tf.global_variables_initializer())
+        checkpoints = checkpoint.Checkpoints(os.path.join(folder, CHECKPOINTS), keep=1)
+        checkpoints.save(session, os.path.basename(path))
+    for name in (os.path.join(CHECKPOINTS, DESCRIPTION), ACCURACY):
+        shutil.copy(os.path.join(trained, name), os.path.join(folder, name))
+
+
+def main():
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument('experiment', metavar='EXPERIMENT', help='folder that train.py wrote')
+    parser.add_argument('classifier', metavar='CLASSIFIER',
+                        help='folder that att_classification/train.py wrote')
+    parser.add_argument('models', metavar='MODELS', help='where toy/ and toy_classifier/ go')
+    args = parser.parse_args()
+    for source, name, pack in ((args.experiment, 'toy', pack_experiment),
+                               (args.classifier, 'toy_classifier', pack_classifier)):
+        if not os.path.isdir(source):
+            raise UserError(f'{source}: no such folder')
+        path = os.path.join(args.models, name)
+        require_new_folder(path, 'MODELS')
+        os.makedirs(args.models, exist_ok=True)
+        with atomic_folder(path) as temporary:
+            pack(source, temporary)
+        size = sum(os.path.getsize(os.path.join(below, name)) for below, _, names in os.walk(path)
+                   for name in names)
+        print(f'wrote {path} ({size / 1e6:.1f} MB)')
+
+
+if __name__ == '__main__':
+    run_command(main)

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Train the models in models/: the toy model and the classifier that judges it.
+#
+#     bash scripts/toy/train_model.sh [FOLDER]
+#
+# Hours on two CPU cores (docs/toy_model.md). Whatever stops it, the same command goes on. FOLDER
+# (output/toy_model) receives data/, toy/ and toy_classifier/, and at the end models/.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+case "${1:-}" in -*) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//p;}' "$0"; exit ;; esac
+folder=${1:-output/toy_model}
+python=${PYTHON:-python}
+
+"$python" scripts/toy/make_toy_celeba.py "$folder/data" --images 20000 --seed 1
+"$python" att_classification/train.py --dataroot "$folder/data" --img_size 32 \
+    --epoch 4 --batch_size 32 --lr 0.001 --output_dir "$folder/toy_classifier"
+"$python" train.py --experiment_name "$folder/toy" --dataroot "$folder/data" --img_size 64 \
+    --enc_dim 16 --dec_dim 16 --stu_dim 16 --dis_dim 16 --dis_fc_dim 256 --batch_size 16 --n_d 1 \
+    --epoch 20 --init_epoch 14 --lr 0.0005 --bn_decay 0.99 --seed 1 --precision mixed \
+    --n_sample 8 --test_int 2 --save_freq 500 --sample_freq 1000
+"$python" scripts/toy/pack_model.py "$folder/toy" "$folder/toy_classifier" "$folder/models"
