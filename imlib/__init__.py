@@ -1,14 +1,9 @@
 """Images as arrays: float [H,W,3] in [-1,1] inside the networks, uint8 [H,W,3] in files."""
 
-import warnings
-
 import numpy as np
 from PIL import Image
 
 from pylib import UserError, atomic_path
-
-# It counts as none, see `orientation`.
-warnings.filterwarnings('ignore', 'Corrupt EXIF data', UserWarning)
 
 # Sheets grow with the number of columns; Pillow's limit for "decompression bombs" still holds.
 _READ_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)

@@ -251,7 +251,7 @@ def test_an_interrupted_clear_goes_on_without_it(run, workspace, tested, monkeyp
 
 
 def test_unreadable_images_have_no_sheets_and_are_listed(run, workspace, toy_data):
-    """Promise 11, for tests: named, counted, left out, and repaired ones are made up for."""
+    """Named, counted, left out, and repaired ones are made up for."""
     shutil.copytree(str(toy_data), str(workspace / 'data'))
     path = workspace / 'data' / 'img_align_celeba' / '000056.jpg'
     content = path.read_bytes()

@@ -115,7 +115,6 @@ def zero(path):
                          ids=['cut', 'zeroed', 'missing'])
 @pytest.mark.parametrize('part', ['.index', '.data-00000-of-00001'])
 def test_a_damaged_newest_one_is_skipped_and_named(tmp_path, capfd, change, part):
-    """Promise 3."""
     saved(tmp_path, 'a', 'b')
     change(tmp_path / ('b' + part))
     assert checkpoint.latest(str(tmp_path)) == str(tmp_path / 'a')
