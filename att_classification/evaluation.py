@@ -17,6 +17,7 @@ from pylib import UserError, atomic_path, progress, read_json, write_json
 from stgan import reports, sheets
 from stgan.attributes import CELEBA_ATTRIBUTES, DEFAULT_ATTRIBUTES
 from stgan.celeba import CelebA
+from stgan.config import CHECKPOINTS
 from tflib import checkpoint, tf, utils
 
 # Paper, table 1: mean over the 13 attributes, by the published classifier; in which conditions
@@ -37,7 +38,7 @@ class Classifier:
     """
 
     def __init__(self, path, device='auto', threads=-1):
-        path = checkpoint.meant_by(path, 'no classifier checkpoint; train one with '
+        path = checkpoint.meant_by(path, CHECKPOINTS, 'no classifier checkpoint; train one with '
                                    'att_classification/train.py or put the published 128.ckpt '
                                    'there')
         description_path = os.path.join(os.path.dirname(path), DESCRIPTION)
@@ -52,7 +53,13 @@ class Classifier:
                                 is_training=False)
             self._predictions = tf.cast(logits > 0, tf.int64)
             self._session = utils.session(utils.resolve_device(device), threads, graph)
-            checkpoint.restore(self._session, path, tf.global_variables(), ('classifier',))
+            try:
+                checkpoint.restore(self._session, path, tf.global_variables(), ('classifier',))
+            except checkpoint.Misfit:
+                if not self.is_published:
+                    raise
+                raise UserError(f'{path}: not the published classifier; for any other restore '
+                                f'{DESCRIPTION}, which tells what it predicts, beside it') from None
 
     def predict(self, images):
         """{0,1} labels int64 [N,n_att] of uint8 images [N,S,S,3]; other sizes are resized."""

@@ -150,10 +150,9 @@ def unreadable_images(paths, img_size, crop):
     return bad
 
 
-def _require_folder(folder):
+def _require_folder(folder, way_out='repeat the command'):
     if not os.path.isdir(folder):
-        raise RunFailed(f'{folder}: the image folder is gone; when it is back, repeat the command: '
-                        'it goes on')
+        raise RunFailed(f'{folder}: the image folder is gone; when it is back, {way_out}')
 
 
 def _decoder(img_size, crop):
@@ -316,7 +315,7 @@ class TrainingBatches:
             UserError: too many images are unreadable.
             RunFailed: the image folder is gone.
         """
-        _require_folder(self._folder)
+        _require_folder(self._folder, 'the same command without --clear goes on')
         samples = self.stream.samples(number * self.batch_size, self.batch_size)
         by_path = {self._paths[sample]: sample for sample in samples}
         bad = unreadable_images(list(by_path), self._img_size, self._crop)

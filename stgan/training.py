@@ -139,7 +139,7 @@ def _session_opener(config, device):
 
 def _initializer(config):
     """A function (session) that restores the networks' weights from `--init_checkpoint`."""
-    path = checkpoint.meant_by(config.init_checkpoint)
+    path = checkpoint.meant_by(config.init_checkpoint, CHECKPOINTS)
     scopes = (*GENERATOR_SCOPES, 'D')
     weights = checkpoint.without_slots(v for v in tf.global_variables()
                                        if v.op.name.split('/')[0] in scopes)

@@ -12,7 +12,7 @@ from att_classification import evaluation, training
 from att_classification.models import classifier
 from att_classification.options import TrainingConfig
 from pylib import UserError, read_json
-from stgan import sheets
+from stgan import models, sheets
 from stgan.attributes import CELEBA_ATTRIBUTES, DEFAULT_ATTRIBUTES
 from stgan.config import RunConfig
 from tflib import checkpoint, tf, utils
@@ -134,6 +134,18 @@ def test_a_damaged_description_is_one_line(tmp_path, content, complaint):
     with pytest.raises(UserError) as error:
         evaluation.Classifier(str(tmp_path / 'x.ckpt'), 'cpu')
     assert complaint in str(error.value) and '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('net, complaint', [
+    (lambda x: classifier(x, 3, 2), 'x.ckpt: not the published classifier; for any other restore '),
+    (lambda x: models.Genc(x, 4), 'x.ckpt: holds Genc, of which this model has none')])
+def test_without_description_it_is_the_published_one_or_refused(tmp_path, net, complaint):
+    with tf.Graph().as_default(), utils.session() as session:
+        net(tf.zeros([1, 32, 32, 3]))
+        session.run(tf.global_variables_initializer())
+        checkpoint.Checkpoints(str(tmp_path), 1).save(session, 'x.ckpt')
+    with pytest.raises(UserError, match=complaint):
+        evaluation.Classifier(str(tmp_path), 'cpu')
 
 
 @pytest.fixture
