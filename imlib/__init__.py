@@ -40,6 +40,16 @@ def size(path):
         raise UserError(f'{path}: not a readable image ({_reason(error)})') from None
 
 
+def format_name(path):
+    """Return the format of an image file by its content, such as 'JPEG' or 'WEBP'; '' if unknown.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.format or ''
+    except _READ_ERRORS:
+        return ''
+
+
 def orientation(file):
     """Return how an image file (path or binary stream) says it is turned: 1 (upright) to 8.
 

@@ -109,6 +109,11 @@ class Interrupted(CommandError):
         self.exit_status = exit_status
 
 
+def counted(number, noun):
+    """A number of things in words: '1 image', '2 images'."""
+    return f'{number} {noun}' if number == 1 else f'{number} {noun}s'
+
+
 def warn(message):
     """Print one warning line on standard error."""
     print(f'warning: {message}', file=sys.stderr, flush=True)
