@@ -406,8 +406,11 @@ def open_folder(path, allow_lossy=None, allow_incomplete=None):
         folder = _described_folder(path)
         missing = sorted(set(folder.labels).difference(present, folder.left_out))
         if present and missing and not allow_incomplete:
+            strays = _strays(present, folder.labels)
             raise UserError(f'{path}: {len(missing)} of {len(folder.labels)} sheets are missing '
-                            f'({missing[0]}, ...); run test.py again'
+                            f'({missing[0]}, ...)'
+                            + (f'; {LABELS} does not list {_some(strays)}' if strays else '')
+                            + '; run test.py again'
                             + ('' if allow_incomplete is None else ', or --allow_incomplete'))
         for name in set(folder.labels).difference(present):
             del folder.labels[name]
@@ -424,10 +427,17 @@ def open_folder(path, allow_lossy=None, allow_incomplete=None):
 
 def _name_strays(path, present, names, reason):
     """Warn of images that are not among `names`."""
-    strays = sorted(set(present).difference(names, REPORTS))
+    strays = _strays(present, names)
     if strays:
-        others = f' and {len(strays) - 5} more' if len(strays) > 5 else ''
-        warn(f'{path}: left out, as {reason}: {", ".join(strays[:5])}{others}')
+        warn(f'{path}: left out, as {reason}: {_some(strays)}')
+
+
+def _strays(present, names):
+    return sorted(set(present).difference(names, REPORTS))
+
+
+def _some(names):
+    return ', '.join(names[:5]) + (f' and {len(names) - 5} more' if len(names) > 5 else '')
 
 
 def _image_files(path, *extensions):

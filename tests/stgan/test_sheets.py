@@ -69,6 +69,10 @@ def test_missing_sheets_are_refused_unless_told(tmp_path):
     with pytest.raises(UserError, match=r'1 of 2 sheets are missing \(000001.png'):
         sheets.open_folder(str(tmp_path))
     assert list(sheets.open_folder(str(tmp_path), allow_incomplete=True).labels) == ['000002.png']
+    (tmp_path / '000002.png').rename(tmp_path / '2.png')
+    with pytest.raises(UserError, match=r'2 of 2 sheets are missing \(000001.png, ...\); labels'
+                                        '.csv does not list 2.png; run test.py again'):
+        sheets.open_folder(str(tmp_path))
 
 
 def test_lossy_sheets_are_refused_unless_told(tmp_path):
@@ -313,5 +317,5 @@ def test_conditions_of_the_paper():
     assert reports.unlike_paper(sheets.SheetFolder('x', 128, columns, None, labels)) == []
     columns = sheets.single_plan(RunConfig(), 1.).columns
     assert reports.unlike_paper(sheets.SheetFolder('x', 64, columns, None, {'1.png': None})) == [
-        '1 sheets instead of 19962', '64x64 pixels instead of 128x128',
+        '1 sheet instead of 19962', '64x64 pixels instead of 128x128',
         '1 intensity instead of 2']
