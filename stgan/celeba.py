@@ -154,7 +154,7 @@ def read_partition(path, names):
         parts[fields[0]] = int(fields[1])
     missing = [name for name in names if name not in parts]
     if missing:
-        raise UserError(f'{path}: {len(missing)} images of the attribute list are missing '
+        raise UserError(f'{path}: lacks {counted(len(missing), "image")} of the attribute list '
                         f'({missing[0]}, ...)')
     return np.array([parts[name] for name in names], np.int64)
 
@@ -229,8 +229,8 @@ class CelebA:
         missing = [os.path.relpath(path, self.folder) for path, is_there in zip(paths, there)
                    if not is_there]
         if missing:
-            raise UserError(f'{self.folder}: {len(missing)} of {len(paths)} images are missing '
-                            f'({_some(missing)})'
+            raise UserError(f'{self.folder}: lacks {len(missing)} of '
+                            f'{counted(len(paths), "image")} ({_some(missing)})'
                             + (f'; {_content(self.folder)}' if not any(there) else ''))
         _check_sizes(paths, self.crop)
         return paths

@@ -59,7 +59,7 @@ CASES = {
     'attribute not in the header': (set_line(1, lambda line: line.replace('Bald', 'Bold')), TRAIN,
                                     'list_attr_celeba.txt:2: no attribute Bald'),
     'images missing': (lambda f: (f / 'data' / 'img_align_celeba' / '000002.jpg').unlink(), TRAIN,
-                       '1 of 52 images are missing (000002.jpg)'),
+                       'lacks 1 of 52 images (000002.jpg)'),
     'image folder missing': (lambda f: shutil.rmtree(str(f / 'data' / 'img_align_celeba')), TRAIN,
                              'img_align_celeba: no such folder'),
     'too many truncated images': (truncate(*(f'{i:06d}.jpg' for i in range(1, 53 - 2))), TRAIN,

@@ -147,7 +147,7 @@ def test_split_by_partition_file(tmp_path):
     with pytest.raises(UserError, match=r'partition.txt:2: expected `file 0|1|2`'):
         celeba.split_parts('partition', ['a', 'b'], str(path))
     path.write_text('a 0\n')
-    with pytest.raises(UserError, match='1 images of the attribute list are missing'):
+    with pytest.raises(UserError, match='lacks 1 image of the attribute list'):
         celeba.split_parts('partition', ['a', 'b'], str(path))
 
 
@@ -181,7 +181,7 @@ def test_png_folder_comes_first(tmp_path, toy_data):
     shutil.copytree(str(toy_data), str(tmp_path / 'toy'))
     (tmp_path / 'toy' / 'img_align_celeba_png').mkdir()
     data_set = CelebA(str(tmp_path / 'toy'))
-    with pytest.raises(UserError, match=r'2 of 2 images are missing \(000001.png, 000002.png\)'):
+    with pytest.raises(UserError, match=r'lacks 2 of 2 images \(000001.png, 000002.png\)'):
         data_set.paths([0, 1])
 
 
@@ -269,7 +269,7 @@ def test_what_is_there_is_said_if_no_image_is(data_set):
     folder = data_set / 'img_align_celeba'
     for path in folder.glob('*.jpg'):
         path.rename(path.with_suffix('.webp'))
-    with pytest.raises(UserError, match=r'1 of 1 images are missing \(000003.jpg\); there is '
+    with pytest.raises(UserError, match=r'lacks 1 of 1 image \(000003.jpg\); there is '
                                         r'000001.webp, 000002.webp, 000003.webp, ...$'):
         CelebA(str(data_set)).paths([2])
 

@@ -66,11 +66,11 @@ def test_sheets_of_equal_settings_are_listed_together(tmp_path):
 def test_missing_sheets_are_refused_unless_told(tmp_path):
     write_folder(tmp_path)
     (tmp_path / '000001.png').unlink()
-    with pytest.raises(UserError, match=r'1 of 2 sheets are missing \(000001.png'):
+    with pytest.raises(UserError, match=r'lacks 1 of 2 sheets \(000001.png'):
         sheets.open_folder(str(tmp_path))
     assert list(sheets.open_folder(str(tmp_path), allow_incomplete=True).labels) == ['000002.png']
     (tmp_path / '000002.png').rename(tmp_path / '2.png')
-    with pytest.raises(UserError, match=r'2 of 2 sheets are missing \(000001.png, ...\); labels'
+    with pytest.raises(UserError, match=r'lacks 2 of 2 sheets \(000001.png, ...\); labels'
                                         '.csv does not list 2.png; run test.py again'):
         sheets.open_folder(str(tmp_path))
 
@@ -229,7 +229,7 @@ def test_images_that_are_no_sheets_are_never_cleared(tmp_path):
     """--output_dir may be a data folder by mistake."""
     imlib.write(str(tmp_path / '000001.png'), np.zeros([218, 178, 3], np.uint8))
     folder = of_test(tmp_path)
-    assert 'has 1 images that no sheet.json describes' in folder.conflict
+    assert 'has 1 image that no sheet.json describes' in folder.conflict
     with pytest.raises(UserError, match='000001.png is no sheet; name another folder'):
         folder.clear()
     assert list(contents(tmp_path)) == ['000001.png']
@@ -256,7 +256,7 @@ def test_unreadable_images_are_left_out_and_listed(tmp_path):
     of_test(tmp_path, labels={'000001.png': ('image.jpg', [0, 1])}).write_description()
     assert list(sheets.open_folder(str(tmp_path)).left_out) == ['000002.png']
     of_test(tmp_path).write_description()
-    with pytest.raises(UserError, match='1 of 2 sheets are missing'):
+    with pytest.raises(UserError, match='lacks 1 of 2 sheets'):
         sheets.open_folder(str(tmp_path))
 
 
