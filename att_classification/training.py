@@ -145,7 +145,8 @@ def train(config):
         newest = None if config.clear else checkpoint.latest(checkpoints)
         if newest:
             checkpoint.check_fits(newest, tf.global_variables())
-        print(f'{utils.tensorflow_version()} on the {device}: {len(celeba.atts)} attributes, '
+        print(f'{utils.tensorflow_version()} on the {device}: '
+              f'{counted(len(celeba.atts), "attribute")}, '
               f'{len(indices)} images to train on, {len(celeba.part("test"))} to test on '
               f'({celeba.split})', flush=True)
         for note in celeba.notes:
