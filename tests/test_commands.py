@@ -173,7 +173,7 @@ def test_demo_table_and_pictures(evaluated, run, monkeypatch, capfd):
     done = run('scripts/toy/pictures.py', '--experiment_name', evaluated[0] / 'output' / 'toy',
                '--output_dir', 'pictures')
     assert done.status == 0, done.err
-    for name, width in (('sheets', 900), ('slide', 500), ('curve', 900)):
+    for name, width in (('sheets', 600), ('slide', 300), ('curve', 900)):
         assert imlib.size(f'pictures/{name}.png')[0] > width
 
 

@@ -14,8 +14,13 @@ python=${PYTHON:-python}
 "$python" scripts/toy/make_toy_celeba.py "$folder/data" --images 20000 --seed 1
 "$python" att_classification/train.py --dataroot "$folder/data" --img_size 32 \
     --epoch 4 --batch_size 32 --lr 0.001 --output_dir "$folder/toy_classifier"
-"$python" train.py --experiment_name "$folder/toy" --dataroot "$folder/data" --img_size 64 \
-    --enc_dim 16 --dec_dim 16 --stu_dim 16 --dis_dim 16 --dis_fc_dim 256 --batch_size 16 --n_d 1 \
-    --epoch 20 --init_epoch 14 --lr 0.0005 --bn_decay 0.99 --seed 1 --precision mixed \
-    --n_sample 8 --test_int 2 --save_freq 500 --sample_freq 1000
+network='--img_size 64 --enc_dim 16 --dec_dim 16 --stu_dim 16 --dis_dim 16 --dis_fc_dim 256'
+shared="--dataroot $folder/data $network --batch_size 16 --lr 0.0005 --bn_decay 0.99
+        --precision mixed --n_sample 8 --test_int 2"
+# One D update per G update brings reconstructions soon; edits become faces only with five.
+# shellcheck disable=SC2086
+"$python" train.py --experiment_name "$folder/start" $shared --seed 1 --n_d 1 --epoch 4
+# shellcheck disable=SC2086
+"$python" train.py --experiment_name "$folder/toy" $shared --seed 2 --n_d 5 --epoch 22 \
+    --init_epoch 16 --save_freq 250 --sample_freq 500 --init_checkpoint "$folder/start"
 "$python" scripts/toy/pack_model.py "$folder/toy" "$folder/toy_classifier" "$folder/models"
