@@ -2,13 +2,13 @@
 
 --format writes, checked against the checkpoint:
 
-    pb          frozen TensorFlow graph, as converters for NPUs take it (docs/ascend.md)
+    pb          frozen TensorFlow graph, for the converters of NPUs
     savedmodel  for TensorFlow Serving, TensorFlow 1 and 2
     onnx        for ONNX Runtime and the like; onnx-fp16: half as large
     tflite      for TensorFlow Lite (LiteRT)
     web         a page that edits photos in a browser, without a server
-    ckpt        an experiment folder for test.py and Editor: setting.txt and a slim
-                checkpoint, the generator's weights alone
+    ckpt        an experiment folder for test.py and Editor, with a slim
+                checkpoint: the generator's weights alone
 
 docs/export.md has inputs and outputs, and clients. Those of pb, all float32, for S the img_size:
 
@@ -112,22 +112,18 @@ def describe(config, batch_size):
 
 
 def write_pb(path, config, checkpoint_path, example, batch_size):
-    """Write the published graph; return its largest error if it takes any number of images."""
+    """Write the published graph; return its largest error."""
     from stgan import export
     graph = freeze(config, checkpoint_path, batch_size)
     with open(path, 'wb') as stream:
         stream.write(graph.SerializeToString())
     image, source, target = (example.feeds[name] for name in export.INPUTS['labels'])
-
-    def edit(_):
-        results = []
-        for i, j in np.ndindex(*target.shape[:2]):    # one by one, as the batch may be fixed to 1
-            each = [np.repeat(values[np.newaxis], batch_size or 1, axis=0)
-                    for values in (image[i], target[i, j], source[i])]
-            results.append(export.run_graph(graph, f'{OUTPUT}:0', {
-                f'{name}:0': values for name, values in zip(INPUTS, each)})[0])
-        return np.reshape(results, example.edited.shape)
-    return export.check('pb', example.error(edit))
+    count, edits = target.shape[:2]
+    row, column = np.divmod(np.arange(batch_size or count * edits) % (count * edits), edits)
+    feeds = dict(zip(INPUTS, (image[row], target[row, column], source[row])))
+    found = export.run_graph(graph, f'{OUTPUT}:0',
+                             {f'{name}:0': value for name, value in feeds.items()})
+    return export.check('pb', np.abs(found - example.edited[row, column]))
 
 
 def default_path(folder, name, format_):

@@ -25,7 +25,7 @@ import stgan
 from pylib import RunFailed, UserError, write_json, write_text
 from stgan import fast
 from stgan.config import CHECKPOINTS
-from stgan.editing import EditGraph, Editor
+from stgan.editing import EditGraph
 from stgan.models import GENERATOR_SCOPES
 from tflib import checkpoint, quiet_native_code, tf, utils
 
@@ -132,11 +132,8 @@ def write_slim(folder, config, checkpoint_path, example):
         checkpoint.restore(session, checkpoint_path, tf.global_variables(), GENERATOR_SCOPES)
         checkpoints = checkpoint.Checkpoints(os.path.join(folder, CHECKPOINTS), keep=1)
         config.save(folder)
-        checkpoints.save(session, os.path.basename(checkpoint_path))
-    with Editor(folder, device='cpu') as editor:
-        return check('ckpt', example.error(
-            lambda feeds: editor.edit_batch(feeds['image'], feeds['target'], feeds['source']),
-            *INPUTS['labels']))
+        saved = checkpoints.save(session, os.path.basename(checkpoint_path))
+    return check('ckpt', example.error(lambda feeds: Example(config, saved).edited))
 
 
 def _told(config, inputs):
