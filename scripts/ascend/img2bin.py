@@ -26,7 +26,7 @@ if not __package__:
 from pylib import ArgumentParser, RunFailed, UserError, progress, run_command, write_json
 from scripts.export import INPUTS
 from stgan import attributes, sheets
-from stgan.config import CHECKPOINTS, TestConfig, load_config
+from stgan.config import CHECKPOINTS, EXPERIMENT, TestConfig, load_config
 
 DESCRIPTION = 'bins.json'
 BATCH_SIZE = 16  # images decoded at once
@@ -98,7 +98,7 @@ def describe(options, config, checkpoint_path, chosen, entries):
     from tflib import checkpoint
 
     return OrderedDict(
-        experiment=options.experiment_name, img_size=config.img_size, attributes=list(config.atts),
+        experiment=config.experiment_name, img_size=config.img_size, attributes=list(config.atts),
         test_int=options.test_int, thres_int=config.thres_int,
         checkpoint=os.path.basename(checkpoint_path),
         weights=checkpoint.fingerprint(checkpoint_path), chosen=chosen,
@@ -141,7 +141,7 @@ def write_bins(options, config, folder):
 def main():
     parser = ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add('--experiment_name', required=True, help='name of the folder below output/')
+    add('--experiment_name', required=True, help=EXPERIMENT)
     add('--output_dir', required=True, metavar='DIR', help='folder to write')
     add('--dataroot', default='', metavar='DIR',
         help='data folder; default: the one the experiment was trained with')

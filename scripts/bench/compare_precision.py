@@ -125,7 +125,8 @@ def main():
     parser.add_argument('--device', default='auto', choices=('auto', 'cpu', 'gpu'),
                         help='where to run')
     args, extra = parser.parse_known_args()
-    experiment_folder(args.name)  # refuses what is no plain name
+    if experiment_folder(args.name) != os.path.join('output', args.name):
+        raise UserError(f'--name {args.name}: expected a name, no path')
     if args.rounds < 1:
         raise UserError(f'--rounds {args.rounds}: expected at least 1')
 

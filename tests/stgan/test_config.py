@@ -45,12 +45,21 @@ def test_attgan_and_384_recipes_are_legal():
     (['--seed', '2147483648'], '--seed 2147483648'), (['--epoch', '0'], '--epoch 0'),
     (['--atts', 'Bald', 'Bald'], '--atts'), (['--dec_layers', '4'], '--dec_layers 4'),
     (['--stu_layers', '3'], '--stu_layers 3'),
-    (['--experiment_name', '../elsewhere'], '--experiment_name'),
+    (['--experiment_name', 'a\\b'], '--experiment_name'),
     (['--one_more_conv', '3', '--dec_dim', '2'], '--dec_dim 2')])
 def test_illegal_values_are_named(arguments, complaint):
     with pytest.raises(UserError) as error:
         parse(*arguments)
     assert str(error.value).startswith(complaint)
+
+
+@pytest.mark.parametrize('name, folder', [
+    ('128', 'output/128'), ('a b', 'output/a b'), ('-[a]', 'output/-[a]'), ('...', 'output/...'),
+    ('models/toy', 'models/toy'), ('./toy/', './toy'), ('/abs/x', '/abs/x'), ('../x', '../x'),
+    ('.', '.'), ('..', '..'), ('/', '/')])
+def test_a_slash_makes_a_path_of_an_experiment_name(name, folder):
+    for options in (RunConfig, TestConfig):
+        assert parse(f'--experiment_name={name}', options=options).folder == folder
 
 
 @pytest.mark.parametrize('arguments', [['--use_stu', 'maybe'], ['--mode', 'gan'], ['--bogus', '1'],

@@ -295,8 +295,11 @@ def test_script_options(tmp_path):
 def test_script_keeps_the_status_of_a_step(workspace):
     tools = fake_tool(workspace, 'atc', '#!/bin/sh\necho E10001 >&2\nexit 7\n')
     fake_tool(workspace, 'msame', '#!/bin/sh\n')
-    status, _, err = offline(workspace, '--experiment_name=toy', path=tools)
-    assert status == 7 and err.endswith('E10001\n')
+    for name in ('toy', './output/toy'):
+        status, _, err = offline(workspace, f'--experiment_name={name}', path=tools)
+        assert status == 7 and err.endswith('E10001\n')
+        assert (workspace / 'output' / 'toy' / 'offline' / 'toy.pb').exists()
+        shutil.rmtree(str(workspace / 'output' / 'toy' / 'offline'))
     status, _, err = offline(workspace, '--experiment_name=nobody', path=tools)
     assert status == 2 and err.endswith('is --experiment_name right?\n')
     assert not (workspace / 'output' / 'nobody').exists()
