@@ -10,7 +10,7 @@ from scripts.bench import chaos
 
 
 def test_two_rounds(tmp_path):
-    """Promises 1 to 4 under SIGKILL, SIGTERM and damaged checkpoints; 50 rounds by default."""
+    """Runs go on bit for bit under SIGKILL, SIGTERM and damage; 50 rounds by default."""
     done = run_cli('scripts/bench/chaos.py', '--folder', 'chaos', '--rounds', 2, '--seed', 6,
                    cwd=tmp_path)
     assert done.status == 0, done.err
