@@ -43,7 +43,8 @@ setup(
         'tqdm>=4.60',
     ],
     extras_require={
-        'dev': ['pytest>=7', 'hypothesis>=6', 'ruff; python_version >= "3.9"'] + EXPORT,
+        'dev': ['pytest>=7', 'pytest-xdist>=3', 'hypothesis>=6',
+                'ruff; python_version >= "3.9"'] + EXPORT,
         'export': EXPORT,
         'gpu': ['tensorflow[and-cuda]>=2.15' + CURRENT],
     },

@@ -276,6 +276,9 @@ class TestConfig:
         _check_npu_settings(self)
         if self.test_slide != bool(self.test_att):
             raise UserError('--test_slide and --test_att NAME belong together')
+        if self.test_slide and self.test_int_min == self.test_int_max:
+            raise UserError(f'--test_int_max {self.test_int_max}: a slide from --test_int_min '
+                            f'{self.test_int_min} needs another end')
         if self.test_slide and self.test_atts:
             raise UserError('--test_slide slides one attribute: --test_atts does not go with it')
         self.check_used(field.name for field in dataclasses.fields(self)

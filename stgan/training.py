@@ -9,7 +9,7 @@ import sys
 import numpy as np
 
 import imlib
-from pylib import FolderLock, UserError, remove_unfinished, warn
+from pylib import FolderLock, UserError, counted, remove_unfinished, warn
 from stgan import attributes, data, editing, loop, sheets
 from stgan.celeba import CelebA
 from stgan.config import (
@@ -113,7 +113,7 @@ def train(config, clear=False):
         loop.fit(config.folder, graph, batches, schedule, samples, open_session, newest,
                  initialize)
     if batches.stream.bad:
-        print(f'{len(batches.stream.bad)} unreadable images were replaced by others')
+        print(f'{counted(len(batches.stream.bad), "unusable image")} replaced by others')
     test = [_python(), os.path.relpath(os.path.join(_ROOT, 'test.py')),
             f'--experiment_name={config.experiment_name}', '--test_int', '2']
     print(f'trained: {config.folder}; next: {" ".join(map(shlex.quote, test))}')
@@ -139,7 +139,8 @@ def _session_opener(config, device):
 
 def _initializer(config):
     """A function (session) that restores the networks' weights from `--init_checkpoint`."""
-    path, scopes = checkpoint.meant_by(config.init_checkpoint), (*GENERATOR_SCOPES, 'D')
+    path = checkpoint.meant_by(config.init_checkpoint, CHECKPOINTS)
+    scopes = (*GENERATOR_SCOPES, 'D')
     if _is_slim(path):
         scopes = GENERATOR_SCOPES
         warn(f'{path}: holds a generator only; the discriminator starts with random weights')

@@ -132,7 +132,7 @@ def write_bins(options, config, folder):
             entries.append((f'{index + 1:06d}{plan.suffix}.png', celeba.names[index],
                             labels[position]))
     if not entries:
-        raise UserError(f'{paths[0]}: not a readable image, nor is any other of this test')
+        raise UserError(f'{paths[0]}: unusable image, as are all others of this test')
     write_json(os.path.join(folder, DESCRIPTION),
                describe(options, config, checkpoint_path, testing.choice(celeba, indices), entries))
     print(f'wrote {folder}: {len(entries)} images, {len(plan.columns)} variants each')

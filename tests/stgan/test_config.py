@@ -119,6 +119,8 @@ def test_changed_options_show_their_defaults():
     (['--test_slide'], '--test_slide and --test_att'),
     (['--test_slide', '--test_att', 'Bald', '--test_atts', 'Male'], '--test_slide slides one'),
     (['--test_slide', '--test_att', 'Bald', '--n_slide', '1'], '--n_slide 1'),
+    (['--test_slide', '--test_att', 'Bald', '--test_int_min', '1'], '--test_int_max 1.0: a slide '
+     'from --test_int_min 1.0 needs another end'),
     (['--test_atts', 'Bald', '--test_ints', '1', '2'], '--test_ints: expected 1'),
     (['--test_slide', '--test_att', 'Bald', '--test_int', '2'], '--test_int: has no effect with '
      '--test_slide'),

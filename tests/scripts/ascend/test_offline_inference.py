@@ -194,7 +194,7 @@ def test_bad_bins(run, workspace, toy_data):
             (['--output_dir', 'other', '--img', *IMAGES],
              'error: other/input1: has other files than those of this test (2_0.bin)'),
             (['--dataroot', 'data', '--img', 3],
-             'error: data/img_align_celeba/000003.jpg: not a readable image')):
+             'error: data/img_align_celeba/000003.jpg: unusable image')):
         done = run(*TO_BINS, *arguments)
         errors = [line for line in done.err.splitlines() if line.startswith('error: ')]
         assert done.status == 2 and len(errors) == 1 and message in errors[0], done.err
