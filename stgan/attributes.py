@@ -45,6 +45,19 @@ def generator_label(mode, source, target):
     return target - source if mode == 'diff' else target
 
 
+def changes(values, names, thres_int):
+    """Differences of signed labels, for photos whose labels nobody knows.
+
+    Args:
+        values: {attribute name: how much}: 0 leaves it alone, 1 is the step from off to on that
+            training shows, -1 the one back.
+
+    Returns:
+        float32 [n_att].
+    """
+    return np.array([2 * thres_int * values.get(name, 0) for name in names], np.float32)
+
+
 def flipped(labels, attribute, names):
     """A copy of {0,1} `labels` [N,n_att] with one attribute inverted.
 
