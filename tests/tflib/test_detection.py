@@ -80,6 +80,16 @@ def test_tiny_images(detector, shape):
     assert detector.find(np.zeros(shape + (3,), np.uint8)) == []
 
 
+def test_strips_change_nothing(detector, monkeypatch):
+    image = people.pixels(people.ASTRONAUT)[:301, :350]
+    monkeypatch.setattr(detection, 'STRIP', 1 << 30)
+    whole = detector._look_everywhere(image)
+    assert whole[0].shape == (146, 170) and whole[0].max() > .9
+    monkeypatch.setattr(detection, 'STRIP', 350 * 30)
+    for one, other in zip(detector._look_everywhere(image), whole):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
 def test_boxes_that_overlap_are_one_face():
     boxes = np.array([[0, 0, 10, 10], [1, 0, 11, 10], [50, 0, 60, 10], [2, 2, 6, 6.]])
     scores = np.array([.8, .9, .7, .95])
