@@ -12,6 +12,9 @@ from PIL import Image
 
 ALIGNED_SIZE = 178, 218
 TEMPLATE = np.array([[69.745, 111.], [107.238, 111.], [88.432, 152.514]])
+# Square crops: distance of the eyes and their height, as shares of the side. About what the
+# defaults of HD-CelebA-Cropper give, whose table of landmarks is not published with its code.
+SQUARE_EYES, SQUARE_HEIGHT = .2, .47
 FEATHER = .12    # of the mask's half width: where it rises from 0 to 1
 MARGIN = 4       # pixels around a part of an image, for interpolation
 
@@ -70,6 +73,22 @@ def alignment(landmarks):
         ValueError: the landmarks are one and the same point.
     """
     return similarity(three_points(landmarks), TEMPLATE)
+
+
+def square_alignment(landmarks, size):
+    """The map from a photo with a face to a square crop of it, of `size` pixels.
+
+    Args:
+        landmarks: [5,2], see `three_points`.
+
+    Raises:
+        ValueError: the landmarks are one and the same point.
+    """
+    (left, right, _), centre = TEMPLATE, TEMPLATE[:2].mean(axis=0)
+    scale = SQUARE_EYES * size / (right - left)[0]
+    to_square = scaling(size / 2 - .5 - scale * centre[0],
+                        SQUARE_HEIGHT * size - .5 - scale * centre[1], scale)
+    return then(alignment(landmarks), to_square)
 
 
 def pixel_size(mapping):

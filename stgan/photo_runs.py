@@ -210,7 +210,7 @@ class PhotoRun:
         photo = photos.Photo.open(path)
         numbers = self._choose_faces(photo)
         if options.dry_run:
-            image = drawn_faces(photo, numbers, self._config.img_size, self._align)
+            image = drawn_faces(photo, numbers, self._config, self._align)
             photo.with_pixels(image).save(self._place(path, '_faces'))
             return
         for number in numbers if options.strip or options.slide else ():
@@ -288,7 +288,7 @@ def _labels(options, config):
     return [] if options.labels == ('none',) else list(options.labels)
 
 
-def drawn_faces(photo, numbers, img_size, align=True):
+def drawn_faces(photo, numbers, config, align=True):
     """A photo with boxes, landmarks and numbers of faces, and what the network would see of them.
 
     Returns:
@@ -310,8 +310,8 @@ def drawn_faces(photo, numbers, img_size, align=True):
                              fill=colour)
             draw.text((face.box[0] + 2 * width, face.box[1] + width), str(number), colour, font,
                       stroke_width=width, stroke_fill='black')
-        _, mapping = photos.cut_out(photo, landmarks, img_size)
-        corners = [tuple(corner) for corner in photos.outline(mapping, img_size)]
+        _, mapping = photos.cut_out(photo, landmarks, config)
+        corners = [tuple(corner) for corner in photos.outline(mapping, config.img_size)]
         draw.line([*corners, corners[0]], colour, width)
     return np.asarray(image)
 

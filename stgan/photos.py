@@ -177,7 +177,7 @@ class EditableFace:
         if labels is not None:
             shown = [name in labels for name in config.atts]
             self._source = attributes.signed(shown, config.thres_int)
-        crop, self._mapping = cut_out(photo, landmarks, config.img_size)
+        crop, self._mapping = cut_out(photo, landmarks, config)
         size = config.img_size
         # The last row and column stand for a whole pixel, which reaches to the photo's border.
         self._is_whole = landmarks is None
@@ -227,9 +227,21 @@ class EditableFace:
         return faces.pasted(pixels, levels, self._mapping, self._share)
 
 
-def cut_out(photo, landmarks, img_size):
-    """(what is reduced to the network's input uint8 [h,w,3], map from the photo to that input)."""
+def cut_out(photo, landmarks, config):
+    """Cut a face out of a photo as an experiment was trained to see faces.
+
+    Args:
+        landmarks: [5,2]; None: the whole photo is one.
+        config: the `RunConfig`.
+
+    Returns:
+        (what is reduced to the network's input, uint8 [h,w,3]; map from the photo to that input).
+    """
+    img_size = config.img_size
     row, column, height, width = crop_box(img_size)
+    if landmarks is not None and config.use_cropped_img:
+        to_square = faces.square_alignment(landmarks, img_size)
+        return faces.warped(photo.pixels, to_square, (img_size, img_size)), to_square
     if landmarks is not None:
         to_aligned = faces.alignment(landmarks)
         image = faces.warped(photo.pixels, to_aligned, ALIGNED_SIZE)

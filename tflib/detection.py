@@ -155,9 +155,9 @@ class FaceDetector:
 
 
 @functools.lru_cache(maxsize=1)
-def shared_detector():
+def shared_detector(threads=-1):
     """The one `FaceDetector` of this process."""
-    return FaceDetector()
+    return FaceDetector(threads)
 
 
 def load_weights():

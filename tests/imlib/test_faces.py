@@ -75,6 +75,14 @@ def test_similarity_has_no_mirror_and_fits_least_squares():
         faces.similarity(np.ones([3, 2]), points)
 
 
+def test_square_crops_have_the_eyes_in_their_place():
+    found = faces.apply(faces.square_alignment(landmarks(2.7, 20), 384), landmarks(2.7, 20))
+    # From pixels' centres to shares of the side.
+    shares = (found + .5) / 384
+    np.testing.assert_allclose(shares[:2], [[.4, .47], [.6, .47]], atol=.001)
+    assert abs(shares[3:, 0].mean() - .5) < .01 and .6 < shares[3, 1] < .75
+
+
 def test_maps_follow_one_another():
     first, second = faces.scaling(1, 2, 3), faces.similarity([[0, 0], [1, 0]], [[0, 0], [0, 2]])
     points = np.array([[5., 7], [0, 1]])

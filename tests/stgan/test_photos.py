@@ -15,6 +15,7 @@ from PIL import Image
 from imlib import faces
 from pylib import UserError
 from stgan import attributes, data, photos
+from stgan.config import RunConfig
 from stgan.editing import Editor
 
 EDIT = 'scripts/edit_photos.py'
@@ -101,15 +102,17 @@ def test_the_network_sees_what_training_shows(editor, tmp_path):
     np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
+@pytest.mark.parametrize('use_cropped_img', [False, True])
 @pytest.mark.parametrize('img_size', [64, 128])
-def test_cut_and_map_agree(img_size):
+def test_cut_and_map_agree(img_size, use_cropped_img):
     """A dot of the photo is where the map says in the network's input, to a tenth of a pixel."""
     y, x = np.mgrid[:600, :700]
     spot = np.array([330.3, 260.8])
     dot = 200 * np.exp(-((x - spot[0]) ** 2 + (y - spot[1]) ** 2) / (2 * 14. ** 2))
     photo = photos.Photo.open(png(np.rint(np.stack([dot] * 3, axis=2)).astype(np.uint8)), 'dot')
     landmarks = np.array([[280, 250], [390, 230], [340, 280], [300, 360], [400, 345]])
-    crop, mapping = photos.cut_out(photo, landmarks, img_size)
+    config = RunConfig(img_size=img_size, use_cropped_img=use_cropped_img)
+    crop, mapping = photos.cut_out(photo, landmarks, config)
     mass = data.square_reader(img_size)(crop)[..., 0] + 1.
     rows, columns = np.mgrid[:img_size, :img_size]
     found = np.array([(mass * columns).sum(), (mass * rows).sum()]) / mass.sum()
