@@ -42,7 +42,7 @@ def read(file, name=None, max_pixels=MAX_PIXELS):
     applied.
 
     Args:
-        file: path, or binary stream; name: what messages call it; default: the path.
+        file: path, or binary stream; name: what messages call it; default: as it is.
         max_pixels: the most that are decoded, on which memory depends.
 
     Raises:
@@ -84,7 +84,8 @@ def _decoded(image, name):
         alpha = image.getchannel('A')
     if profile and profile[16:20] != b'RGB ':
         image, profile = _in_rgb(image, profile), None
-    image = image.convert('RGB')
+    if image.mode != 'RGB':    # which would be copied
+        image = image.convert('RGB')
     if orientation in _TURNS:
         image = image.transpose(_TURNS[orientation])
         alpha = alpha and alpha.transpose(_TURNS[orientation])

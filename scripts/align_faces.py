@@ -12,7 +12,7 @@ command goes on. Exit status: 0 if all could be made, 1 if some could, 2 if none
 
 Examples:
     python scripts/align_faces.py photos DATAROOT --attributes labels.csv
-    python scripts/align_faces.py photos DATAROOT --attributes labels.csv --size 384
+    python scripts/align_faces.py photos DATAROOT --size 384
 """
 
 import functools

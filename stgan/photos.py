@@ -6,6 +6,7 @@ encoded once: `Photo`, `Photo.faces` and `EditableFace` may be kept for many edi
 
 import hashlib
 import json
+import os
 from typing import Dict, List, NamedTuple, Optional
 
 import numpy as np
@@ -41,7 +42,9 @@ class Photo:
         Raises:
             UserError: no photo, a damaged one, or one that is too large.
         """
-        return cls(imlib.photos.read(file, name, max_pixels), name or str(file))
+        if not name:
+            name = str(file) if isinstance(file, (str, os.PathLike)) else 'photo'
+        return cls(imlib.photos.read(file, name, max_pixels), name)
 
     @property
     def pixels(self):

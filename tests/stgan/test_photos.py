@@ -171,6 +171,14 @@ def test_what_cannot_be_edited_is_told(editor, astronaut):
             photo.set_landmarks([landmarks])
 
 
+def test_faces_seen_from_the_side(astronaut):
+    (face,) = astronaut.faces
+    assert not photos.is_profile(face)
+    points = face.landmarks.copy()
+    points[:, 0] = points[:, 0].mean() + .2 * (points[:, 0] - points[:, 0].mean())
+    assert photos.is_profile(face._replace(landmarks=points))
+
+
 def test_saved_as_png_or_jpeg(editor, astronaut, tmp_path):
     edited = editor.edit_photo(astronaut, {'Male': -1})
     edited.save(str(tmp_path / 'x.png'))
