@@ -14,7 +14,7 @@ from functools import partial
 from typing import Tuple
 
 from pylib import ArgumentParser, UserError, read_json, write_json
-from stgan.attributes import CONFLICTS, DEFAULT_ATTRIBUTES
+from stgan.attributes import CONFLICTS, DEFAULT_ATTRIBUTES, MOST_CHANGE
 
 DEVICES = ('auto', 'cpu', 'gpu', 'npu')
 PRECISIONS = ('high', 'mixed')
@@ -331,8 +331,10 @@ class PhotoConfig:
     strip: bool = option(False, 'show each face with every attribute changed by 1 and by -1')
     slide: str = option('', 'show each face with one attribute changed step by step',
                         metavar='NAME')
-    slide_min: float = option(-1., 'first value of the slide')
-    slide_max: float = option(1., 'last value of the slide')
+    slide_min: float = option(-1., 'first value of the slide', minimum=-MOST_CHANGE,
+                              maximum=MOST_CHANGE)
+    slide_max: float = option(1., 'last value of the slide', minimum=-MOST_CHANGE,
+                              maximum=MOST_CHANGE)
     n_slide: int = option(9, 'values of the slide', minimum=2, maximum=100)
     recipe: str = option('', 'repeat the edit of a photo that this command has written',
                          metavar='FILE')
@@ -372,9 +374,9 @@ class PhotoConfig:
                 values[name] = float(value)
             except ValueError:
                 values[name] = math.nan
-            if not math.isfinite(values[name]):
-                raise UserError(f'--set {text}: expected an attribute and a number, such as '
-                                'Young=-1')
+            if not abs(values[name]) <= MOST_CHANGE:
+                raise UserError(f'--set {text}: expected an attribute and a number from '
+                                f'-{MOST_CHANGE} to {MOST_CHANGE}, such as Young=-1')
         if len(values) < len(self.set):
             raise UserError('--set: an attribute is named twice')
         return values

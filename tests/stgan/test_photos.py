@@ -255,7 +255,8 @@ def test_recipe_repeats_an_edit(run, studio):
     other = json.loads(Image.open(str(studio / 'c' / 'hopper.jpg')).info['comment'].decode())
     assert other['values'] == recipe['values'] and other['faces'] != recipe['faces']
     for text in ('{"stgan": 2}', '{}', '{"stgan": 1, "x": 3}', '{', '{"stgan": [[[[',
-                 json.dumps(dict(recipe, faces=[[1]])), json.dumps(dict(recipe, values=[]))):
+                 json.dumps(dict(recipe, faces=[[1]])), json.dumps(dict(recipe, values=[])),
+                 json.dumps(dict(recipe, values={'Male': 1e9}))):
         (studio / 'recipe.json').write_text(text)
         done = run(EDIT, *arguments, '--recipe', 'recipe.json', '--output_dir', 'd')
         assert done.status == 2 and done.err.startswith('error: recipe.json: holds no recipe')
@@ -306,6 +307,8 @@ def test_bad_commands(run, studio):
             ([], 'nothing to do: say what with --set'),
             (['--set', 'Male'], '--set Male: expected an attribute and a number'),
             (['--set', 'Male=nan'], '--set Male=nan: expected'),
+            (['--set', 'Male=11'], '--set Male=11: expected an attribute and a number from -10'),
+            (['--slide', 'Male', '--slide_max', 99], '--slide_max 99.0: expected at most 10'),
             (['--set', 'Male=1', 'Male=2'], '--set: an attribute is named twice'),
             (['--set', 'Hat=1'], '--set Hat: the experiment edits Bangs'),
             (['--slide', 'Hat'], '--slide Hat: the experiment edits Bangs'),
