@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import people
 import pytest
-from conftest import GOLDEN, ROOT
+from conftest import ROOT
 from exported import set_label
 from PIL import Image
 
@@ -16,16 +16,36 @@ from imlib import faces
 from pylib import UserError
 from stgan import attributes, data, photos
 from stgan.config import RunConfig
-from stgan.editing import Editor
+from stgan.editing import EditGraph, Editor
+from tflib import tf, utils
 
 EDIT = 'scripts/edit_photos.py'
 NAMED = '--experiment_name', 'toy', '--device', 'cpu', '--threads', 2
 
 
 @pytest.fixture(scope='module')
-def editor():
-    """An experiment of 32x32 pixels."""
-    with Editor(str(GOLDEN / 'current_run'), device='cpu', threads=2) as opened:
+def experiment(tmp_path_factory):
+    """An experiment folder: few layers, which open soon, with random weights."""
+    folder = tmp_path_factory.mktemp('experiment') / 'toy'
+    config = RunConfig(experiment_name='toy', img_size=32, atts=('Bangs', 'Eyeglasses', 'Male'),
+                       enc_layers=2, dec_layers=2, stu_layers=1, enc_dim=4, dec_dim=4, stu_dim=4,
+                       dis_layers=2)
+    config.save(str(folder))
+    with tf.Graph().as_default(), utils.session('cpu') as session:
+        EditGraph(config)
+        random = np.random.RandomState(0)
+        for variable in tf.global_variables():
+            shape = variable.shape.as_list()
+            variable.load(random.normal(0, .15, shape) if 'weights' in variable.name
+                          else np.full(shape, .5), session)
+        (folder / 'checkpoints').mkdir()
+        tf.train.Saver().save(session, str(folder / 'checkpoints' / 'Epoch_(1)_(1of1).ckpt'))
+    return folder
+
+
+@pytest.fixture(scope='module')
+def editor(experiment):
+    with Editor(str(experiment), device='cpu', threads=2) as opened:
         yield opened
 
 
@@ -35,10 +55,10 @@ def astronaut():
 
 
 @pytest.fixture
-def studio(tmp_path):
+def studio(tmp_path, experiment):
     """tmp_path with that experiment in output/toy and two photos, one without a face, in in/."""
     (tmp_path / 'output').mkdir()
-    shutil.copytree(str(GOLDEN / 'current_run'), str(tmp_path / 'output' / 'toy'))
+    shutil.copytree(str(experiment), str(tmp_path / 'output' / 'toy'))
     (tmp_path / 'in').mkdir()
     shutil.copy(people.ASTRONAUT, str(tmp_path / 'in' / 'astronaut.png'))
     shutil.copy(people.WITHOUT_FACE[0], str(tmp_path / 'in' / 'cat.png'))
@@ -67,6 +87,11 @@ def test_only_the_face_changes_and_as_the_network_says(editor, astronaut):
     assert side * .7 < np.ptp(rows) < side * 1.1 and side * .7 < np.ptp(columns) < side * 1.1
     assert abs(columns.mean() - eyes[:, 0].mean()) < side / 6
     assert changed[80:150, 195:255].mean() > .5
+    # The corners of what the network sees are outside of the mask.
+    face = photos.EditableFace(editor, astronaut, astronaut.faces[0].landmarks)
+    middle = face.outline.mean(axis=0)
+    for x, y in np.rint(middle + .9 * (face.outline - middle)).astype(int):
+        assert not changed[y - 2:y + 3, x - 2:x + 3].any()
 
 
 def test_units_of_an_edit(editor, astronaut):
