@@ -262,16 +262,23 @@ def test_command_goes_on_after_a_photo_without_a_face(run, studio):
 
 
 def test_recipe_repeats_an_edit(run, studio):
-    arguments = ['in/astronaut.png', *NAMED]
-    assert run(EDIT, *arguments, '--set', 'Male=-1', 'Bangs=0.5', '--output_dir', 'a').status == 0
-    made = (studio / 'a' / 'astronaut.png')
+    Image.fromarray(people.crowd(600, 600)).save(str(studio / 'in' / 'crowd.png'))
+    arguments = ['in/crowd.png', *NAMED]
+    assert run(EDIT, *arguments, '--set', 'Male=-1', 'Bangs=0.5', '--face', 2,
+               '--output_dir', 'a').status == 0
+    made = (studio / 'a' / 'crowd.png')
     assert run(EDIT, *arguments, '--recipe', made, '--output_dir', 'b').status == 0
-    assert (studio / 'b' / 'astronaut.png').read_bytes() == made.read_bytes()
-    text = Image.open(str(made)).text['stgan']
-    recipe = json.loads(text)
-    assert recipe['values'] == {'Male': -1, 'Bangs': .5} and recipe['numbers'] == [1]
+    assert (studio / 'b' / 'crowd.png').read_bytes() == made.read_bytes()
+    recipe = json.loads(Image.open(str(made)).text['stgan'])
+    assert recipe['values'] == {'Male': -1, 'Bangs': .5} and recipe['numbers'] == [2]
+    # The face is where the recipe says, whatever would be found.
+    recipe['faces'] = (np.array(recipe['faces']) + 3).tolist()
+    (studio / 'recipe.json').write_text(json.dumps(recipe))
+    assert run(EDIT, *arguments, '--recipe', 'recipe.json', '--output_dir', 'b2').status == 0
+    moved = json.loads(Image.open(str(studio / 'b2' / 'crowd.png')).text['stgan'])
+    np.testing.assert_allclose(moved['faces'], recipe['faces'], atol=.001)
     # From a text, and to a JPEG of another photo, where faces are looked for; other weights.
-    recipe['weights'] = '0'
+    recipe['weights'], recipe['numbers'] = '0', [1]
     (studio / 'recipe.json').write_text(json.dumps(recipe))
     Image.fromarray(people.pixels(people.HOPPER)).save(str(studio / 'in' / 'hopper.webp'))
     done = run(EDIT, 'in/hopper.webp', *NAMED, '--recipe', 'recipe.json', '--format', 'jpeg',
