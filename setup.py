@@ -46,6 +46,8 @@ setup(
         'dev': ['pytest>=7', 'pytest-xdist>=3', 'hypothesis>=6',
                 'ruff; python_version >= "3.9"'] + EXPORT,
         'export': EXPORT,
+        # Its weights, as files: 1.0.0 on Python 3.10 and later, 0.1.1 before.
+        'photos': ['mtcnn>=0.1.1'],
         'gpu': ['tensorflow[and-cuda]>=2.15' + CURRENT],
     },
 )
