@@ -6,6 +6,9 @@
 # make lint      ruff
 # make clean     remove the virtual environments, the toy data and the demo's results
 
+# Side by side, as far as four cores go; the tests of a file share what they have trained.
+PYTEST = -m pytest -n auto --maxprocesses 4 --dist loadfile
+
 export PYTHON37
 # The checkout stays as it is: no bytecode in it.
 export PYTHONDONTWRITEBYTECODE = 1
@@ -19,10 +22,10 @@ demo-scratch: .venv/installed
 	.venv/bin/python scripts/demo.py --scratch
 
 test: .venv/installed
-	.venv/bin/python -m pytest
+	.venv/bin/python $(PYTEST)
 
 test-tf1: .venv-tf1/installed
-	.venv-tf1/bin/python -m pytest
+	.venv-tf1/bin/python $(PYTEST)
 
 bench: .venv/installed
 	.venv/bin/python scripts/bench/benchmark.py
@@ -35,10 +38,10 @@ clean:
 
 .venv/installed: setup.py scripts/find_python.sh
 	python=$${PYTHON:-$$(sh scripts/find_python.sh current)} && "$$python" -m venv .venv
-	.venv/bin/python -m pip install -q -e '.[dev]'
+	.venv/bin/python -m pip install -q -e '.[dev,photos]'
 	touch $@
 
 .venv-tf1/installed: setup.py scripts/find_python.sh
 	python=$$(sh scripts/find_python.sh classic) && "$$python" -m venv .venv-tf1
-	.venv-tf1/bin/python -m pip install -q -e '.[dev]'
+	.venv-tf1/bin/python -m pip install -q -e '.[dev,photos]'
 	touch $@

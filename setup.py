@@ -9,6 +9,9 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 CLASSIC = '; python_version < "3.8"'
 CURRENT = '; python_version >= "3.9"'
 
+# The versions that were tried: the lowest on Python 3.7, the newest on 3.11.
+EXPORT = ['tf2onnx>=1.16', 'onnx>=1.14', 'onnxruntime>=1.10', 'sympy' + CLASSIC]
+
 # Read, not imported: nothing need be installed to build this.
 with open(os.path.join(HERE, 'stgan', '__init__.py')) as stream:
     VERSION = re.search("__version__ = '(.*)'", stream.read()).group(1)
@@ -21,7 +24,8 @@ setup(
     classifiers=['Operating System :: POSIX :: Linux', 'Operating System :: MacOS',
                  'Topic :: Scientific/Engineering :: Image Processing'],
     packages=['stgan', 'tflib', 'imlib', 'pylib', 'att_classification', 'precision_tool'],
-    package_data={'tflib': ['fusion_switch.json'], 'precision_tool': ['*.json']},
+    package_data={'tflib': ['fusion_switch.json'], 'precision_tool': ['*.json'],
+                  'stgan': ['web/*']},
     python_requires='>=3.7,!=3.8.*',
     install_requires=[
         'tensorflow==1.15.5' + CLASSIC,
@@ -39,7 +43,11 @@ setup(
         'tqdm>=4.60',
     ],
     extras_require={
-        'dev': ['pytest>=7', 'hypothesis>=6', 'ruff; python_version >= "3.9"'],
+        'dev': ['pytest>=7', 'pytest-xdist>=3', 'hypothesis>=6',
+                'ruff; python_version >= "3.9"'] + EXPORT,
+        'export': EXPORT,
+        # Its weights, as files: 1.0.0 on Python 3.10 and later, 0.1.1 before.
+        'photos': ['mtcnn>=0.1.1'],
         'gpu': ['tensorflow[and-cuda]>=2.15' + CURRENT],
     },
 )

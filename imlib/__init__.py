@@ -57,8 +57,16 @@ def orientation(file):
     """
     try:
         with Image.open(file) as image:
-            value = image.getexif().get(0x0112, 1)
+            return orientation_of(image)
     except Exception:    # what damaged metadata raises is not documented
+        return 1
+
+
+def orientation_of(image):
+    """Return how an open Pillow image says it is turned, see `orientation`."""
+    try:
+        value = image.getexif().get(0x0112, 1)
+    except Exception:    # as above
         return 1
     return value if value in range(1, 9) else 1
 

@@ -1,7 +1,16 @@
 """Export an experiment's generator for inference.
 
---format pb: a frozen TensorFlow graph (binary GraphDef, weights included), all float32, S the
-experiment's img_size:
+--format writes, checked against the checkpoint:
+
+    pb          frozen TensorFlow graph, for the converters of NPUs
+    savedmodel  for TensorFlow Serving, TensorFlow 1 and 2
+    onnx        for ONNX Runtime and the like; onnx-fp16: half as large
+    tflite      for TensorFlow Lite (LiteRT)
+    web         a page that edits photos in a browser, without a server
+    ckpt        an experiment folder for test.py and Editor, with a slim
+                checkpoint: the generator's weights alone
+
+docs/export.md has inputs and outputs, and clients. Those of pb, all float32, for S the img_size:
 
     input1  [N,S,S,3]    images in [-1,1]
     input2  [N,n_att]    signed target labels: -thres_int off, thres_int on,
@@ -9,18 +18,18 @@ experiment's img_size:
     input3  [N,n_att]    signed source labels
     output  [N,S,S,3]    edited images in [-1,1]
 
---format ckpt writes an experiment folder for test.py and the like instead, with a slim checkpoint:
-the generator's weights without what training needs.
-
 Examples:
     python scripts/export.py --experiment_name 128
     python scripts/export.py --experiment_name 128 --batch_size 1
+    python scripts/export.py --experiment_name 128 --format onnx
     python scripts/export.py --experiment_name 128 --format ckpt \\
         --output models/128
 """
 
 import os
 import shlex
+
+import numpy as np
 
 if not __package__:
     import _checkout
@@ -36,6 +45,9 @@ from pylib import (
 from stgan import attributes
 from stgan.config import CHECKPOINTS, EXPERIMENT, experiment_folder, load_config
 
+FORMATS = ('pb', 'savedmodel', 'onnx', 'onnx-fp16', 'tflite', 'web', 'ckpt')
+FOLDERS = ('savedmodel', 'web', 'ckpt')    # formats that are folders
+# Of pb.
 INPUTS, OUTPUT = ('input1', 'input2', 'input3'), 'output'
 
 # Attributes of these networks' operations that TensorFlow 1.15, and with it converters such as ATC,
@@ -88,8 +100,8 @@ def freeze(config, checkpoint_path, batch_size=None):
     return frozen
 
 
-def describe(config, path, batch_size):
-    """Print what was exported."""
+def describe(config, batch_size):
+    """Print the inputs and outputs of pb."""
     shapes = input_shapes(config, batch_size)
     for name, shape in list(shapes.items()) + [(OUTPUT, shapes[INPUTS[0]])]:
         print(f'{name:<12} float32 [{",".join("N" if n is None else str(n) for n in shape)}]')
@@ -97,62 +109,114 @@ def describe(config, path, batch_size):
     shape_list = ';'.join(f'{name}:{",".join("-1" if n is None else str(n) for n in shape)}'
                           for name, shape in shapes.items())
     print(f'input_shape  {shape_list}')
-    print(f'wrote {path} ({os.path.getsize(path) / 1e6:.1f} MB)')
 
 
-def export_slim(path, config, checkpoint_path):
-    """Write an experiment folder with a slim checkpoint, and say so."""
+def write_pb(path, config, checkpoint_path, example, batch_size):
+    """Write the published graph; return its largest error."""
     from stgan import export
-    from tflib import faults
-    with faults.one_line(checkpoint_path, 'take a machine with more memory'), \
-            atomic_folder(path) as temporary:
-        export.write_slim(temporary, config, checkpoint_path)
-    size = sum(os.path.getsize(os.path.join(below, name)) for below, _, names in os.walk(path)
-               for name in names)
-    print(f'wrote {path} ({size / 1e6:.1f} MB), an experiment folder: test.py '
-          f'--experiment_name {experiment_argument(path)}')
+    graph = freeze(config, checkpoint_path, batch_size)
+    with open(path, 'wb') as stream:
+        stream.write(graph.SerializeToString())
+    image, source, target = (example.feeds[name] for name in export.INPUTS['labels'])
+    count, edits = target.shape[:2]
+    row, column = np.divmod(np.arange(batch_size or count * edits) % (count * edits), edits)
+    feeds = dict(zip(INPUTS, (image[row], target[row, column], source[row])))
+    found = export.run_graph(graph, f'{OUTPUT}:0',
+                             {f'{name}:0': value for name, value in feeds.items()})
+    return export.check('pb', np.abs(found - example.edited[row, column]))
 
 
-def experiment_argument(path):
-    """What names an experiment folder on a command line."""
-    return shlex.quote(path if '/' in path else f'./{path}')
+def default_path(folder, name, format_):
+    """Where an export goes if nobody says."""
+    return os.path.join(folder, name + {
+        'onnx-fp16': '_fp16.onnx', 'savedmodel': '_savedmodel', 'web': '_web', 'ckpt': '_slim'
+    }.get(format_, f'.{format_}'))
 
 
-def main():
-    parser = ArgumentParser(description=__doc__)
-    add = parser.add_argument
-    add('--experiment_name', required=True, help=EXPERIMENT)
-    add('--format', choices=('pb', 'ckpt'), default='pb',
-        help='pb: frozen TensorFlow graph; ckpt: experiment folder with a slim checkpoint')
-    add('--output', metavar='PATH', help='file or folder to write; default: NAME.pb or NAME_slim '
-        'in the experiment folder')
-    add('--batch_size', type=int, help='fixed number of images, as NPUs want; default: any number')
-    args = parser.parse_args()
-    if args.batch_size is not None and args.batch_size < 1:
-        parser.error(f'--batch_size {args.batch_size}: expected at least 1')
-    if args.batch_size and args.format != 'pb':
-        parser.error(f'--batch_size: has no effect with --format {args.format}')
-    folder = experiment_folder(args.experiment_name)
-    config, _ = load_config(folder)
-    is_folder = args.format == 'ckpt'
-    path = args.output or os.path.join(folder, config.experiment_name
-                                       + ('_slim' if is_folder else '.pb'))
-    if is_folder:
-        path = os.path.normpath(path)
+def check_place(path, format_):
+    """Raise a UserError if the export cannot be written to `path`."""
+    if format_ in FOLDERS:
         require_new_folder(path, '--output')
     elif os.path.isdir(path):
         raise UserError(f'--output {path}: is a folder, expected a file name')
 
+
+def write(args, path, config, checkpoint_path):
+    """Write what the command line asks for to `path`; return its largest error."""
+    from stgan import export
+    inputs = export.inputs_of(config, args.inputs)
+    runtime = export.web_runtime(args.runtime) if args.format == 'web' else None
+    example = export.Example(config, checkpoint_path)
+    given = config, checkpoint_path, example
+    with (atomic_folder if args.format in FOLDERS else atomic_path)(path) as temporary:
+        if args.format == 'pb':
+            return write_pb(temporary, *given, args.batch_size)
+        if args.format == 'ckpt':
+            return export.write_slim(temporary, *given)
+        if args.format == 'savedmodel':
+            return export.write_saved_model(temporary, *given)
+        if args.format == 'web':
+            return export.write_web(temporary, *given, runtime)
+        if args.format == 'tflite':
+            return export.write_tflite(temporary, *given, inputs)
+        return export.write_onnx(temporary, *given, inputs, args.format == 'onnx-fp16')
+
+
+def size_of(path):
+    """Bytes of a file, or of the files in a folder."""
+    if os.path.isfile(path):
+        return os.path.getsize(path)
+    return sum(os.path.getsize(os.path.join(folder, name)) for folder, _, names in os.walk(path)
+               for name in names)
+
+
+def parse():
+    """Return the parsed and checked command line."""
+    parser = ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    add('--experiment_name', required=True, help=EXPERIMENT)
+    add('--format', choices=FORMATS, default='pb', help='what to write, see above')
+    add('--output', metavar='PATH', help='file or folder to write; default: one named after the '
+        'experiment, in its folder')
+    add('--inputs', choices=('difference', 'labels'), help='of onnx and tflite: image and '
+        'difference, or image, source and target; default: what the generator is told')
+    add('--batch_size', type=int, help='of pb: fixed number of images, as NPUs want; default: any '
+        'number')
+    add('--runtime', metavar='DIR', default='', help='of web: folder of the npm package '
+        'onnxruntime-web; default: node_modules/onnxruntime-web')
+    args = parser.parse_args()
+    if args.batch_size is not None and args.batch_size < 1:
+        parser.error(f'--batch_size {args.batch_size}: expected at least 1')
+    for flag, formats in (('batch_size', ('pb',)), ('runtime', ('web',)),
+                          ('inputs', ('onnx', 'onnx-fp16', 'tflite'))):
+        if getattr(args, flag) and args.format not in formats:
+            parser.error(f'--{flag}: has no effect with --format {args.format}')
+    return args
+
+
+def main():
+    args = parse()
+    folder = experiment_folder(args.experiment_name)
+    config, _ = load_config(folder)
+    path = os.path.normpath(args.output) if args.output else default_path(
+        folder, config.experiment_name, args.format)
+    check_place(path, args.format)
+
+    from stgan.export import LIMITS
     from tflib import checkpoint, faults
     checkpoint_path = checkpoint.require_latest(os.path.join(folder, CHECKPOINTS))
-    if is_folder:
-        export_slim(path, config, checkpoint_path)
-        return
     with faults.one_line(checkpoint_path, 'free some, or take a machine with more'):
-        graph = freeze(config, checkpoint_path, args.batch_size)
-    with atomic_path(path) as temporary, open(temporary, 'wb') as stream:
-        stream.write(graph.SerializeToString())
-    describe(config, path, args.batch_size)
+        error = write(args, path, config, checkpoint_path)
+    if args.format == 'pb':
+        describe(config, args.batch_size)
+    print(f'largest difference to the checkpoint on random input {error:.1e}, limit '
+          f'{LIMITS[args.format]:g}')
+    print(f'wrote {path} ({size_of(path) / 1e6:.1f} MB)')
+    if args.format == 'ckpt':
+        print('next: python test.py --experiment_name '
+              + shlex.quote(path if '/' in path else f'./{path}'))
+    elif args.format == 'web':
+        print(f'next: open {os.path.join(path, "index.html")} in a browser')
 
 
 if __name__ == '__main__':

@@ -40,7 +40,7 @@ def read_attribute_list(path, atts=None):
     Raises:
         UserError: names the line at fault.
     """
-    is_csv, rows = _read_rows(path)
+    is_csv, rows = read_rows(path)
     count, (header_line, header) = None, next(rows)
     if not is_csv or len(header) == 1:
         if len(header) != 1 or not header[0].isdigit():
@@ -85,11 +85,14 @@ def read_attribute_list(path, atts=None):
     return atts, names, np.array(labels, np.int64)
 
 
-def _read_rows(path):
+def read_rows(path, hint='is --dataroot right?'):
     """Return (whether it is comma-separated, iterator of (line number, fields)) of a list.
 
     There is at least one row. Blank lines at the start and at the end do not count. The text is in
     UTF-8, or in UTF-16 with a mark, as Windows' tools write it.
+
+    Args:
+        hint: what to look at if the file is missing.
     """
     try:
         with open(path, 'rb') as stream:
@@ -98,7 +101,7 @@ def _read_rows(path):
         with open(path, encoding=encoding) as stream:
             text = stream.read()
     except OSError as error:
-        raise UserError(f'{path}: {error.strerror}; is --dataroot right?') from None
+        raise UserError(f'{path}: {error.strerror}; {hint}') from None
     except UnicodeDecodeError:
         raise UserError(f'{path}: not a text file in UTF-8') from None
     lines = text.rstrip().split('\n')
@@ -144,7 +147,7 @@ def _checked_name(name, path, number):
 def read_partition(path, names):
     """Return the part (0 train, 1 val, 2 test) of each named image: int64 [N]."""
     parts = {}
-    is_csv, rows = _read_rows(path)
+    is_csv, rows = read_rows(path)
     for number, fields in rows:
         if len(fields) != 2 or fields[1] not in ('0', '1', '2'):
             if is_csv and not parts and len(fields) == 2:

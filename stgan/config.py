@@ -14,7 +14,7 @@ from functools import partial
 from typing import Tuple
 
 from pylib import ArgumentParser, UserError, read_json, write_json
-from stgan.attributes import CONFLICTS, DEFAULT_ATTRIBUTES
+from stgan.attributes import CONFLICTS, DEFAULT_ATTRIBUTES, MOST_CHANGE
 
 DEVICES = ('auto', 'cpu', 'gpu', 'npu')
 PRECISIONS = ('high', 'mixed')
@@ -314,6 +314,93 @@ class TestConfig:
         if self.test_ints and len(self.test_ints) != len(self.test_atts):
             raise UserError(f'--test_ints: expected {len(self.test_atts)} numbers, one for each of '
                             '--test_atts')
+
+
+@dataclasses.dataclass(frozen=True)
+class PhotoConfig:
+    """The options of scripts/edit_photos.py."""
+
+    experiment_name: str = option('', EXPERIMENT, required=True, section='experiment and photos')
+    output_dir: str = option('', 'folder of the results; default: photos, in the experiment',
+                             metavar='DIR')
+    format: str = option('png', 'of the edited photos; JPEG changes pixels that were not edited',
+                         choices=('png', 'jpeg'))
+    force: bool = option(False, 'overwrite results that are there')
+
+    set: Tuple[str, ...] = option((), 'what to change, such as Young=-1 Eyeglasses=0.5: 0 leaves '
+                                  'as it is, 1 is the step from off to on that training shows, -1 '
+                                  'the one back', section='edits', metavar='NAME=X')
+    strip: bool = option(False, 'show each face with every attribute changed by 1 and by -1')
+    slide: str = option('', 'show each face with one attribute changed step by step',
+                        metavar='NAME')
+    slide_min: float = option(-1., 'first value of the slide', minimum=-MOST_CHANGE,
+                              maximum=MOST_CHANGE)
+    slide_max: float = option(1., 'last value of the slide', minimum=-MOST_CHANGE,
+                              maximum=MOST_CHANGE)
+    n_slide: int = option(9, 'values of the slide', minimum=2, maximum=100)
+    recipe: str = option('', 'repeat the edit of a photo that this command has written',
+                         metavar='FILE')
+    labels: Tuple[str, ...] = option((), 'attributes that the photos show, or none: for '
+                                     'experiments with --label target', metavar='NAME')
+
+    face: int = option(0, 'edit one face only, by its number: 1 is the largest; 0: all',
+                       section='faces', minimum=0)
+    smallest_face: int = option(40, 'height in pixels from which faces are looked for', minimum=12)
+    landmarks: str = option('', 'list of faces, looked for in no photo then: lines of file name, '
+                            'x and y of left eye, right eye, nose, left and right mouth corner',
+                            metavar='FILE')
+    no_align: bool = option(False, 'the photos are faces as in training: square crops, or '
+                            'CelebA\'s aligned images')
+    dry_run: bool = option(False, 'show which faces are found and what the network would see')
+
+    gpu: str = gpu_option(section='device and precision')
+    device: str = device_option()
+    threads: int = threads_option()
+    precision: str = option('high', 'high: float32; mixed: 16 bits where that is safe',
+                            choices=PRECISIONS)
+    npu_option: Tuple[str, ...] = npu_settings_option()
+    edit_batch: int = option(5, 'results per session run; fewer take less memory', minimum=1)
+
+    @property
+    def folder(self):
+        """The experiment folder."""
+        return experiment_folder(self.experiment_name)
+
+    @property
+    def values(self):
+        """{attribute: how much} of --set."""
+        values = {}
+        for text in self.set:
+            name, _, value = text.partition('=')
+            try:
+                values[name] = float(value)
+            except ValueError:
+                values[name] = math.nan
+            if not abs(values[name]) <= MOST_CHANGE:
+                raise UserError(f'--set {text}: expected an attribute and a number from '
+                                f'-{MOST_CHANGE} to {MOST_CHANGE}, such as Young=-1')
+        if len(values) < len(self.set):
+            raise UserError('--set: an attribute is named twice')
+        return values
+
+    def check(self):
+        """Return self if every value is legal on its own and with the others, else raise."""
+        check_values(self)
+        experiment_folder(self.experiment_name)
+        _check_npu_settings(self)
+        if self.recipe and (self.values or self.strip or self.slide or self.labels):
+            raise UserError('--recipe: says what to do; --set, --strip, --slide and --labels do '
+                            'not go with it')
+        if self.recipe and (self.face or self.landmarks or self.no_align):
+            raise UserError('--recipe: says which faces; --face, --landmarks and --no_align do '
+                            'not go with it')
+        if self.no_align and (self.face or self.landmarks):
+            raise UserError('--no_align: the photos are faces; --face and --landmarks do not go '
+                            'with it')
+        if not (self.values or self.strip or self.slide or self.recipe or self.dry_run):
+            raise UserError('nothing to do: say what with --set NAME=VALUE, --strip, --slide NAME '
+                            'or --recipe FILE')
+        return self
 
 
 def _check_npu_settings(options):

@@ -102,9 +102,26 @@ def decode_image(path, img_size, crop, on_large=None):
 
     image = tf.cond(tf.logical_and(is_jpeg, tf.logical_not(has_metadata)), decode_plain_jpeg,
                     decode_any)
+    return _reduced(image, img_size)
+
+
+def _reduced(image, img_size):
+    """Levels [h,w,3] -> float32 [img_size,img_size,3] in [-1,1], as published."""
     image = tf.image.resize_bicubic(image[tf.newaxis], [img_size, img_size])[0]
     image.set_shape([img_size, img_size, 3])
     return tf.clip_by_value(image, 0., 255.) / 127.5 - 1.
+
+
+@functools.lru_cache(maxsize=8)
+def square_reader(img_size):
+    """A function that makes of uint8 [h,w,3] what the networks are trained with.
+
+    It gives float32 [img_size,img_size,3] in [-1,1]. Threads may share it.
+    """
+    with tf.Graph().as_default() as graph:
+        image = tf.placeholder(tf.uint8, [None, None, 3])
+        session = utils.session('cpu', threads=1, graph=graph, optimize=False)
+        return session.make_callable(_reduced(image, img_size), [image])
 
 
 _large_images = []    # (file name, size, img_size) of the first, then what was said of it

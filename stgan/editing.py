@@ -3,14 +3,21 @@
 import functools
 import os
 from concurrent.futures import ThreadPoolExecutor
+from typing import List, NamedTuple
 
 import numpy as np
 
 from pylib import UserError
-from stgan import attributes, fast, models
+from stgan import attributes, fast, models, photos
 from stgan.config import CHECKPOINTS, load_config
 from stgan.models import GENERATOR_SCOPES
 from tflib import checkpoint, npu, tf, utils
+
+
+class Encoded(NamedTuple):
+    """What all edits of some images share, see `Editor.encode`."""
+
+    arrays: List[np.ndarray]    # [N,...]
 
 
 class EditGraph:
@@ -38,11 +45,17 @@ class EditGraph:
             self._features = generator.features(self._images)
             self._edited = generator.edit(self._features, self._labels)
 
+    def encode(self, session, images):
+        """What does not depend on the edit: an `Encoded`, for `run` in the images' place."""
+        if not self._features:
+            return Encoded([images])
+        return Encoded(session.run(self._features, {self._images: images}))
+
     def run(self, session, images, targets, sources, most=5):
         """Edit every image towards each of its targets.
 
         Args:
-            images: float32 [N,S,S,3] in [-1,1].
+            images: float32 [N,S,S,3] in [-1,1], or what `encode` has made of them.
             targets: signed labels [N,E,n_att] (see `stgan.attributes`).
             sources: signed labels [N,n_att].
             most: results of a session run, on which its memory depends.
@@ -51,18 +64,37 @@ class EditGraph:
             float32 [N,E,S,S,3] in [-1,1].
         """
         labels = attributes.generator_label(self._label_mode, sources[:, np.newaxis], targets)
-        edits = labels.shape[1]
-        edited = np.empty(labels.shape[:2] + images.shape[1:], np.float32)
+        edits, shape = labels.shape[1], tuple(self._images.shape.as_list()[1:])
+        edited = np.empty(labels.shape[:2] + shape, np.float32)
         rows, columns = max(1, most // edits), min(most, edits)
-        for row in range(0, len(images), rows):
-            feed = {self._images: images[row:row + rows]}
-            if self._features and columns < edits:    # encode once for all session runs
-                feed = dict(zip(self._features, session.run(self._features, feed)))
+        for row in range(0, len(labels), rows):
+            if isinstance(images, Encoded):
+                part = Encoded([array[row:row + rows] for array in images.arrays])
+            elif self._features and columns < edits:    # encode once for all session runs
+                part = self.encode(session, images[row:row + rows])
+            else:
+                part = images[row:row + rows]
+            if isinstance(part, Encoded):
+                feed = dict(zip(self._features or [self._images], part.arrays))
+            else:
+                feed = {self._images: part}
             for column in range(0, edits, columns):
                 part = slice(row, row + rows), slice(column, column + columns)
                 result = session.run(self._edited, {**feed, self._labels: labels[part]})
-                edited[part] = result.reshape((-1, labels[part].shape[1]) + images.shape[1:])
+                edited[part] = result.reshape((-1, labels[part].shape[1]) + shape)
         return edited
+
+
+def _check_range(images):
+    """Raise a ValueError unless the images are floats in [-1,1]."""
+    if images.dtype.kind != 'f':
+        raise ValueError(f'images: expected floats in [-1,1], got {images.dtype}; '
+                         'imlib.to_float makes them of uint8')
+    with np.errstate(invalid='ignore'):    # NaN is in no range
+        in_range = (np.abs(images) <= 1).all()
+    if not in_range:
+        raise ValueError(f'images: expected floats in [-1,1], got values from '
+                         f'{images.min():.4g} to {images.max():.4g}')
 
 
 class Editor:
@@ -144,7 +176,8 @@ class Editor:
         """Edit one image.
 
         Args:
-            image: float32 [S,S,3] in [-1,1], S the experiment's img_size.
+            image: float32 [S,S,3] in [-1,1], S the experiment's img_size, or what `encode` has
+                made of it.
             targets: signed labels [E,n_att] (see `stgan.attributes`), one edit a row.
             source: signed label [n_att] of the image. None stands for zeros: `targets` are then
                 the differences themselves (experiments with label='diff').
@@ -152,9 +185,32 @@ class Editor:
         Returns:
             float32 [E,S,S,3] in [-1,1].
         """
-        targets, image = np.asarray(targets, np.float32), np.asarray(image)
+        targets = np.asarray(targets, np.float32)
         source = np.zeros(targets.shape[-1:], np.float32) if source is None else np.asarray(source)
+        if isinstance(image, Encoded):
+            return self._graph.run(self._session, image, targets[np.newaxis],
+                                   source[np.newaxis], self._edit_batch)[0]
+        image = np.asarray(image)
         return self.edit_batch(image[np.newaxis], targets[np.newaxis], source[np.newaxis])[0]
+
+    def encode(self, image):
+        """Do once what all edits of an image share.
+
+        Args:
+            image: as for `edit`, which takes the result in its place.
+        """
+        image = np.asarray(image)[np.newaxis]
+        _check_range(image)
+        return self._graph.encode(self._session, image)
+
+    def edit_photo(self, file, values, **options):
+        """Edit the faces of a photo, see `photos.edit`: a `photos.Photo`, to be saved.
+
+        Args:
+            file: path, binary stream, or `photos.Photo`; values: {attribute name: how much}.
+        """
+        photo = file if isinstance(file, photos.Photo) else photos.Photo.open(file)
+        return photos.edit(self, photo, values, **options)
 
     def edit_batch(self, images, targets, sources):
         """Edit a batch, see `EditGraph.run`.
@@ -162,14 +218,7 @@ class Editor:
         Raises:
             ValueError: the images are not float or not in [-1,1].
         """
-        if images.dtype.kind != 'f':
-            raise ValueError(f'images: expected floats in [-1,1], got {images.dtype}; '
-                             'imlib.to_float makes them of uint8')
-        with np.errstate(invalid='ignore'):    # NaN is in no range
-            in_range = (np.abs(images) <= 1).all()
-        if not in_range:
-            raise ValueError(f'images: expected floats in [-1,1], got values from '
-                             f'{images.min():.4g} to {images.max():.4g}')
+        _check_range(images)
         return self._graph.run(self._session, images, targets, sources, self._edit_batch)
 
     def close(self):

@@ -46,8 +46,8 @@ def pack_experiment(experiment, folder):
     from tflib import checkpoint
 
     config, _ = load_config(experiment)
-    export.write_slim(folder, config,
-                      checkpoint.require_latest(os.path.join(experiment, CHECKPOINTS)))
+    newest = checkpoint.require_latest(os.path.join(experiment, CHECKPOINTS))
+    export.write_slim(folder, config, newest, export.Example(config, newest))
     with open(os.path.join(folder, METRICS), 'w', encoding='utf-8') as stream:
         for record in thinned(read_json_lines(os.path.join(experiment, METRICS))):
             append_json_line(stream, record)

@@ -21,6 +21,35 @@ def test_atomic_path_replaces_or_leaves_alone(tmp_path):
     assert path.read_text() == 'one' and os.listdir(str(path.parent)) == ['x.txt']
 
 
+def test_atomic_folder_appears_whole_or_not_at_all(tmp_path):
+    path = tmp_path / 'above' / 'new'
+    with pytest.raises(RuntimeError), pylib.atomic_folder(str(path)) as temporary:
+        (tmp_path / temporary / 'half').write_text('')
+        raise RuntimeError
+    assert os.listdir(str(path.parent)) == []
+    path.mkdir()    # an empty one gives way
+    with pylib.atomic_folder(str(path) + '/') as temporary:
+        os.makedirs(os.path.join(temporary, 'below'))
+        pylib.write_text(os.path.join(temporary, 'below', 'x'), 'one')
+        assert os.listdir(str(path)) == []
+    assert (path / 'below' / 'x').read_text() == 'one' and os.listdir(str(path.parent)) == ['new']
+    with pytest.raises(pylib.RunFailed, match='new: could not be written .Directory not empty'), \
+            pylib.atomic_folder(str(path)):
+        pass
+    assert os.listdir(str(path)) == ['below'] and os.listdir(str(path.parent)) == ['new']
+
+
+def test_a_new_folder_is_empty_or_not_there(tmp_path):
+    (tmp_path / 'file').write_text('')
+    (tmp_path / 'empty').mkdir()
+    for name in ('empty', 'none', 'none/below'):
+        pylib.require_new_folder(str(tmp_path / name), '--flag')
+    for name, words in (('', 'is there already; remove it'), ('file', 'file is a file'),
+                        ('file/below', 'file is a file')):
+        with pytest.raises(pylib.UserError, match=f'{words}.*--flag'):
+            pylib.require_new_folder(str(tmp_path / name), '--flag')
+
+
 def test_a_full_disk_is_named_and_harms_nothing(tmp_path):
     path = tmp_path / 'x.txt'
     pylib.write_text(str(path), 'one')

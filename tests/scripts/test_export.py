@@ -79,7 +79,7 @@ def test_bad_input(run, workspace):
     before = sorted(workspace.rglob('*'))
     for arguments, message in (
             (['--experiment_name', 'nobody'], 'error: output/nobody: no such experiment'),
-            (['--format', 'onnx'], "argument --format: invalid choice: 'onnx'"),
+            (['--format', 'h5'], "argument --format: invalid choice: 'h5'"),
             (['--batch_size', 0], '--batch_size 0: expected at least 1'),
             (['--output', 'output'], 'error: --output output: is a folder'),
             ([], 'error: output/toy/checkpoints: no checkpoint')):

@@ -65,3 +65,15 @@ def test_generator_label():
 def test_default_attributes_are_celebas():
     assert set(attributes.DEFAULT_ATTRIBUTES) <= set(attributes.CELEBA_ATTRIBUTES)
     assert len(attributes.CELEBA_ATTRIBUTES) == 40
+
+
+def test_changes_are_steps_between_off_and_on():
+    names = ('Bald', 'Male', 'Young')
+    on_off = attributes.signed([[1, 0, 0]], .5) - attributes.signed([[0, 0, 1]], .5)
+    found = attributes.changes({'Bald': 1, 'Young': -1}, names, .5)
+    np.testing.assert_array_equal(found, on_off[0])
+    np.testing.assert_array_equal(attributes.changes({'Male': .5}, names, .25), [0, .25, 0])
+    assert found.dtype == np.float32 and not attributes.changes({}, names, .5).any()
+    for value in (11, -11, float('nan')):
+        with pytest.raises(ValueError, match='Bald=.*expected a number from -10 to 10'):
+            attributes.changes({'Bald': value}, names, .5)

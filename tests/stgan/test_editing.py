@@ -55,6 +55,19 @@ def example(config, number=3):
             random.choice([-.5, .5], [1, config.n_att]))
 
 
+def test_encoded_once_for_many_edits(trained):
+    with Editor(str(trained / 'output' / 'toy'), device='cpu', edit_batch=3) as editor:
+        images, targets, sources = example(editor.config)
+        encoded = editor.encode(images[0])
+        wanted = editor.edit(images[0], targets[0], sources[0])
+        for _ in range(2):
+            np.testing.assert_allclose(editor.edit(encoded, targets[0], sources[0]), wanted,
+                                       atol=1e-6)
+        assert wanted.std() > .01 and np.abs(wanted[0] - wanted[1]).max() > 1e-3
+        with pytest.raises(ValueError, match='expected floats'):
+            editor.encode(images[0] * 2)
+
+
 def test_threads_share_an_editor(trained):
     with Editor(str(trained / 'output' / 'toy'), device='cpu') as editor:
         cases = [example(editor.config, number) for number in range(12)]

@@ -1,0 +1,376 @@
+"""Photos edited from file to file: what changes, what never does, and what is told."""
+
+import io
+import json
+import re
+import shutil
+
+import numpy as np
+import people
+import pytest
+from conftest import ROOT
+from exported import set_label
+from PIL import Image
+
+from imlib import faces
+from pylib import UserError
+from stgan import attributes, data, photos
+from stgan.config import RunConfig
+from stgan.editing import EditGraph, Editor
+from tflib import tf, utils
+
+EDIT = 'scripts/edit_photos.py'
+NAMED = '--experiment_name', 'toy', '--device', 'cpu', '--threads', 2
+
+
+@pytest.fixture(scope='module')
+def experiment(tmp_path_factory):
+    """An experiment folder: few layers, which open soon, with random weights."""
+    folder = tmp_path_factory.mktemp('experiment') / 'toy'
+    config = RunConfig(experiment_name='toy', img_size=32, atts=('Bangs', 'Eyeglasses', 'Male'),
+                       enc_layers=2, dec_layers=2, stu_layers=1, enc_dim=4, dec_dim=4, stu_dim=4,
+                       dis_layers=2)
+    config.save(str(folder))
+    with tf.Graph().as_default(), utils.session('cpu') as session:
+        EditGraph(config)
+        random = np.random.RandomState(0)
+        for variable in tf.global_variables():
+            shape = variable.shape.as_list()
+            variable.load(random.normal(0, .15, shape) if 'weights' in variable.name
+                          else np.full(shape, .5), session)
+        (folder / 'checkpoints').mkdir()
+        tf.train.Saver().save(session, str(folder / 'checkpoints' / 'Epoch_(1)_(1of1).ckpt'))
+    return folder
+
+
+@pytest.fixture(scope='module')
+def editor(experiment):
+    with Editor(str(experiment), device='cpu', threads=2) as opened:
+        yield opened
+
+
+@pytest.fixture(scope='module')
+def astronaut():
+    return photos.Photo.open(people.ASTRONAUT)
+
+
+@pytest.fixture
+def studio(tmp_path, experiment):
+    """tmp_path with that experiment in output/toy and two photos, one without a face, in in/."""
+    (tmp_path / 'output').mkdir()
+    shutil.copytree(str(experiment), str(tmp_path / 'output' / 'toy'))
+    (tmp_path / 'in').mkdir()
+    shutil.copy(people.ASTRONAUT, str(tmp_path / 'in' / 'astronaut.png'))
+    shutil.copy(people.WITHOUT_FACE[0], str(tmp_path / 'in' / 'cat.png'))
+    return tmp_path
+
+
+def files(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob('*') if path.is_file())
+
+
+def test_an_edit_of_nothing_changes_no_pixel(editor, astronaut):
+    for values in ({}, {'Male': 0}):
+        same = editor.edit_photo(astronaut, values)
+        np.testing.assert_array_equal(same.pixels, astronaut.pixels)
+    face = photos.EditableFace(editor, astronaut, astronaut.faces[0].landmarks)
+    pasted = face.paste(astronaut.pixels, face.edit([{}])[0])    # nor does one that is computed
+    np.testing.assert_array_equal(pasted, astronaut.pixels)
+
+
+def test_only_the_face_changes_and_as_the_network_says(editor, astronaut):
+    edited = editor.edit_photo(astronaut, {'Male': -1, 'Bangs': 1.5}).pixels
+    changed = (edited != astronaut.pixels).any(axis=2)
+    rows, columns = np.nonzero(changed)
+    eyes = np.array(people.LANDMARKS[people.ASTRONAUT][:2], float)
+    side = 170 / (107.238 - 69.745) * np.hypot(*(eyes[1] - eyes[0]))    # of what is cut out
+    assert side * .7 < np.ptp(rows) < side * 1.1 and side * .7 < np.ptp(columns) < side * 1.1
+    assert abs(columns.mean() - eyes[:, 0].mean()) < side / 6
+    assert changed[80:150, 195:255].mean() > .5
+    # The corners of what the network sees are outside of the mask.
+    face = photos.EditableFace(editor, astronaut, astronaut.faces[0].landmarks)
+    middle = face.outline.mean(axis=0)
+    for x, y in np.rint(middle + .9 * (face.outline - middle)).astype(int):
+        assert not changed[y - 2:y + 3, x - 2:x + 3].any()
+
+
+def test_units_of_an_edit(editor, astronaut):
+    """1 is the step from off to on that training shows."""
+    atts, thres_int = editor.config.atts, editor.config.thres_int
+    face = photos.EditableFace(editor, astronaut, astronaut.faces[0].landmarks)
+    off, on = np.zeros([1, len(atts)], int), np.zeros([1, len(atts)], int)
+    on[0, atts.index('Male')] = 1
+    difference = attributes.signed(on, thres_int) - attributes.signed(off, thres_int)
+    (wanted,) = editor.edit(face.image, difference)
+    found, = face.edit([{'Male': 1}])
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    assert np.abs(found - face.edit([{'Male': .5}])[0]).max() > 1e-3
+    np.testing.assert_allclose(face.edit([{}])[0], face.reconstruction, atol=1e-5)
+
+
+def test_the_network_sees_what_training_shows(editor, tmp_path):
+    """A photo that is an aligned image already comes to the same as decoding it for training."""
+    noise = np.random.RandomState(0).randint(0, 256, [28, 23, 3]).astype(np.uint8)
+    aligned = np.asarray(Image.fromarray(noise).resize((178, 218), Image.BICUBIC))
+    path = tmp_path / '000001.png'
+    Image.fromarray(aligned).save(str(path))
+    ((_, (wanted,)),) = data.load_images([str(path)], 32, True, 1)
+    photo = photos.Photo.open(str(path))
+    landmarks = [[69.745, 111], [107.238, 111], [90, 130], [78.432, 152.514], [98.432, 152.514]]
+    for each in (landmarks, None):
+        found = photos.EditableFace(editor, photo, each).image
+        np.testing.assert_allclose(found, wanted, atol=.02)
+    square = tmp_path / 'square.png'
+    Image.fromarray(aligned[:100, :100]).save(str(square))
+    ((_, (wanted,)),) = data.load_images([str(square)], 32, False, 1)
+    found = photos.EditableFace(editor, photos.Photo.open(str(square))).image
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize('use_cropped_img', [False, True])
+@pytest.mark.parametrize('img_size', [64, 128])
+def test_cut_and_map_agree(img_size, use_cropped_img):
+    """A dot of the photo is where the map says in the network's input, to a tenth of a pixel."""
+    y, x = np.mgrid[:600, :700]
+    spot = np.array([330.3, 260.8])
+    dot = 200 * np.exp(-((x - spot[0]) ** 2 + (y - spot[1]) ** 2) / (2 * 14. ** 2))
+    photo = photos.Photo.open(png(np.rint(np.stack([dot] * 3, axis=2)).astype(np.uint8)), 'dot')
+    landmarks = np.array([[280, 250], [390, 230], [340, 280], [300, 360], [400, 345]])
+    config = RunConfig(img_size=img_size, use_cropped_img=use_cropped_img)
+    crop, mapping = photos.cut_out(photo, landmarks, config)
+    mass = data.square_reader(img_size)(crop)[..., 0] + 1.
+    rows, columns = np.mgrid[:img_size, :img_size]
+    found = np.array([(mass * columns).sum(), (mass * rows).sum()]) / mass.sum()
+    np.testing.assert_allclose(found, faces.apply(mapping, spot), atol=.1)
+
+
+def png(pixels):
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, 'PNG')
+    stream.seek(0)
+    return stream
+
+
+def test_large_squares_are_reduced_and_edited_as_a_whole(editor):
+    pixels = Image.fromarray(people.pixels(people.ASTRONAUT)[40:200, 140:300])
+    pixels = np.asarray(pixels.resize((12, 12), Image.BOX).resize((700, 700), Image.BICUBIC))
+    photo = photos.Photo.open(png(pixels), 'square')
+    face = photos.EditableFace(editor, photo)
+    small = np.asarray(Image.fromarray(pixels).resize((32, 32), Image.BOX), float) / 127.5 - 1
+    assert np.abs(face.image - small).mean() < .06 < small.std() / 5
+    np.testing.assert_allclose(face.outline[[0, 2]], [[-.5, -.5], [677.6, 677.6]], atol=3)
+    edited = editor.edit_photo(photo, {'Male': -1}, align=False)
+    changed = (edited.pixels != pixels).any(axis=2)
+    assert changed.mean() > .7 and changed[-3:].any() and changed[:, -3:].any()
+    with pytest.raises(UserError, match='oblong: 700x600 pixels; without alignment'):
+        photos.EditableFace(editor, photos.Photo.open(png(pixels[:600]), 'oblong'))
+
+
+def test_several_faces_and_one_of_them(editor):
+    crowd = photos.Photo.open(png(people.crowd(800, 800)), 'crowd')
+    assert len(crowd.faces) == 4
+    changed = (editor.edit_photo(crowd, {'Male': -1}).pixels != crowd.pixels).any(axis=2)
+    quarters = [changed[row:row + 400, column:column + 400].any()
+                for row in (0, 400) for column in (0, 400)]
+    assert all(quarters)
+    one = editor.edit_photo(crowd, {'Male': -1}, face=2)
+    changed = (one.pixels != crowd.pixels).any(axis=2)
+    assert sum(changed[row:row + 400, column:column + 400].any()
+               for row in (0, 400) for column in (0, 400)) == 1
+    x, y = crowd.faces[1].landmarks[2]
+    assert changed[int(y), int(x)] and one.recipe.numbers == [2]
+    for number in (0, 5):
+        with pytest.raises(UserError, match=f'crowd: no face {number}, it has 4'):
+            editor.edit_photo(crowd, {'Male': -1}, face=number)
+
+
+def test_what_cannot_be_edited_is_told(editor, astronaut):
+    with pytest.raises(UserError, match='cat: no face found'):
+        editor.edit_photo(photos.Photo.open(people.WITHOUT_FACE[0], 'cat'), {'Male': 1})
+    with pytest.raises(UserError, match='Hat: the experiment edits Bangs'):
+        editor.edit_photo(astronaut, {'Hat': 1})
+    photo = photos.Photo.open(people.ASTRONAUT, 'x')
+    for landmarks in ([[0, 0]] * 4, [[9, 9]] * 5, [[9, 9], [600, 9], [9, 9], [9, 9], [9, 9]],
+                      [[9, np.nan], [60, 9], [9, 9], [9, 9], [9, 9]]):
+        with pytest.raises(UserError, match='x: face 1: '):
+            photo.set_landmarks([landmarks])
+
+
+def test_faces_seen_from_the_side(astronaut):
+    (face,) = astronaut.faces
+    assert not photos.is_profile(face)
+    points = face.landmarks.copy()
+    points[:, 0] = points[:, 0].mean() + .2 * (points[:, 0] - points[:, 0].mean())
+    assert photos.is_profile(face._replace(landmarks=points))
+
+
+def test_saved_as_png_or_jpeg(editor, astronaut, tmp_path):
+    edited = editor.edit_photo(astronaut, {'Male': -1})
+    edited.save(str(tmp_path / 'x.png'))
+    edited.save(str(tmp_path / 'x.JPG'))
+    np.testing.assert_array_equal(photos.Photo.open(str(tmp_path / 'x.png')).pixels,
+                                  edited.pixels)
+    assert (tmp_path / 'x.JPG').read_bytes()[:2] == b'\xff\xd8'
+    with pytest.raises(UserError, match=r'x.gif: expected a name that ends in .png or .jpg'):
+        edited.save(str(tmp_path / 'x.gif'))
+
+
+def test_target_labels(run, studio):
+    set_label(studio, 'target')
+    photo = photos.Photo.open(people.ASTRONAUT, 'x')
+    with Editor(str(studio / 'output' / 'toy'), device='cpu') as editor:
+        with pytest.raises(UserError, match='target labels'):
+            editor.edit_photo(photo, {'Bangs': 1})
+        face = photos.EditableFace(editor, photo, photo.faces[0].landmarks, ['Male'])
+        labels = np.array([[name == 'Male' for name in editor.config.atts]], int)
+        source = attributes.signed(labels, editor.config.thres_int)
+        np.testing.assert_allclose(face.reconstruction, editor.edit(face.image, source)[0],
+                                   atol=1e-5)
+        source[0, editor.config.atts.index('Bangs')] *= -1
+        np.testing.assert_allclose(face.edit([{'Bangs': 1}])[0],
+                                   editor.edit(face.image, source)[0], atol=1e-5)
+    arguments = ['in/astronaut.png', *NAMED, '--set', 'Bangs=1']
+    done = run(EDIT, *arguments)
+    assert done.status == 2 and 'say with --labels which attributes' in done.err
+    assert run(EDIT, *arguments, '--labels', 'Male').status == 0
+    recipe = photos.Recipe.from_text(
+        Image.open(str(studio / 'output' / 'toy' / 'photos' / 'astronaut.png')).text['stgan'], 'x')
+    assert recipe.labels == ['Male']
+
+
+def test_command_goes_on_after_a_photo_without_a_face(run, studio):
+    (studio / 'in' / 'broken.jpg').write_bytes(b'nothing')
+    done = run(EDIT, 'in', *NAMED, '--set', 'Male=-1', 'Eyeglasses=0.5', '--output_dir', 'out')
+    assert done.status == 1 and files(studio / 'out') == ['astronaut.png']
+    lines = done.err.strip().splitlines()
+    assert len(lines) == 3
+    assert lines[0] == 'warning: in/broken.jpg: not a JPEG, PNG, WebP or TIFF'
+    assert lines[1].startswith('warning: in/cat.png: no face found from 40 pixels on; lower --sm')
+    assert lines[2] == 'error: 2 of 3 photos could not be edited, see above'
+    assert ' a second; wrote out\n' in done.out and done.out.startswith('1 of 3 photos, ')
+    source = people.pixels(people.ASTRONAUT)
+    edited = people.pixels(str(studio / 'out' / 'astronaut.png'))
+    assert (edited != source).any() and (edited[250:] == source[250:]).all()
+    # Nothing is overwritten.
+    before = (studio / 'out' / 'astronaut.png').read_bytes()
+    again = run(EDIT, 'in/astronaut.png', *NAMED, '--set', 'Male=1', '--output_dir', 'out')
+    assert again.status == 2 and 'is there already; --force overwrites it' in again.err
+    assert (studio / 'out' / 'astronaut.png').read_bytes() == before
+    again = run(EDIT, 'in/astronaut.png', *NAMED, '--set', 'Male=1', '--output_dir', 'out',
+                '--force')
+    assert again.status == 0 and (studio / 'out' / 'astronaut.png').read_bytes() != before
+
+
+def test_recipe_repeats_an_edit(run, studio):
+    Image.fromarray(people.crowd(600, 600)).save(str(studio / 'in' / 'crowd.png'))
+    arguments = ['in/crowd.png', *NAMED]
+    assert run(EDIT, *arguments, '--set', 'Male=-1', 'Bangs=0.5', '--face', 2,
+               '--output_dir', 'a').status == 0
+    made = (studio / 'a' / 'crowd.png')
+    assert run(EDIT, *arguments, '--recipe', made, '--output_dir', 'b').status == 0
+    assert (studio / 'b' / 'crowd.png').read_bytes() == made.read_bytes()
+    recipe = json.loads(Image.open(str(made)).text['stgan'])
+    assert recipe['values'] == {'Male': -1, 'Bangs': .5} and recipe['numbers'] == [2]
+    # The face is where the recipe says, whatever would be found.
+    recipe['faces'] = (np.array(recipe['faces']) + 3).tolist()
+    (studio / 'recipe.json').write_text(json.dumps(recipe))
+    assert run(EDIT, *arguments, '--recipe', 'recipe.json', '--output_dir', 'b2').status == 0
+    moved = json.loads(Image.open(str(studio / 'b2' / 'crowd.png')).text['stgan'])
+    np.testing.assert_allclose(moved['faces'], recipe['faces'], atol=.001)
+    # From a text, and to a JPEG of another photo, where faces are looked for; other weights.
+    recipe['weights'], recipe['numbers'] = '0', [1]
+    (studio / 'recipe.json').write_text(json.dumps(recipe))
+    Image.fromarray(people.pixels(people.HOPPER)).save(str(studio / 'in' / 'hopper.webp'))
+    done = run(EDIT, 'in/hopper.webp', *NAMED, '--recipe', 'recipe.json', '--format', 'jpeg',
+               '--output_dir', 'c')
+    assert done.status == 0 and 'recipe.json: is of other weights' in done.err
+    other = json.loads(Image.open(str(studio / 'c' / 'hopper.jpg')).info['comment'].decode())
+    assert other['values'] == recipe['values'] and other['faces'] != recipe['faces']
+    for text in ('{"stgan": 2}', '{}', '{"stgan": 1, "x": 3}', '{', '{"stgan": [[[[',
+                 json.dumps(dict(recipe, faces=[[1]])), json.dumps(dict(recipe, values=[])),
+                 json.dumps(dict(recipe, values={'Male': 1e9}))):
+        (studio / 'recipe.json').write_text(text)
+        done = run(EDIT, *arguments, '--recipe', 'recipe.json', '--output_dir', 'd')
+        assert done.status == 2 and done.err.startswith('error: recipe.json: holds no recipe')
+        assert done.err.count('\n') == 1 and not (studio / 'd').exists()
+
+
+def test_sheets_and_dry_run(run, studio):
+    arguments = ['in/astronaut.png', *NAMED, '--output_dir', 'out']
+    done = run(EDIT, *arguments, '--strip', '--slide', 'Male', '--n_slide', 3, '--slide_min', -2)
+    assert done.status == 0, done.err
+    assert files(studio / 'out') == ['astronaut_face1_slide_Male.png',
+                                     'astronaut_face1_strip.png']
+    sheet = people.pixels(str(studio / 'out' / 'astronaut_face1_slide_Male.png'))
+    first = 64    # the captions' half cell of 128 pixels
+    cells = [sheet[-128:, first + 128 * i:first + 128 * (i + 1)].astype(int) for i in range(5)]
+    assert sheet.shape[1] == first + 5 * 128
+    assert all(np.abs(one - another).mean() > .5 for one, another in zip(cells, cells[1:]))
+    strip = people.pixels(str(studio / 'out' / 'astronaut_face1_strip.png'))
+    assert strip.shape[1] == first + 5 * 128 and strip.shape[0] > 2 * 128
+    assert run(EDIT, *arguments, '--strip').status == 2    # is there already
+    done = run(EDIT, *arguments, '--dry_run')
+    assert done.status == 0 and 'astronaut_faces.png' in files(studio / 'out')
+    drawn = people.pixels(str(studio / 'out' / 'astronaut_faces.png'))
+    changed = (drawn != people.pixels(people.ASTRONAUT)).any(axis=2)
+    assert changed[100, 204] and .001 < changed.mean() < .05    # the eye, lines and no more
+
+
+def test_landmarks_of_a_list(run, studio):
+    points = ' '.join(f'{value}' for point in people.LANDMARKS[people.ASTRONAUT]
+                      for value in point)
+    (studio / 'list.txt').write_text(f'1\nlefteye_x lefteye_y\nastronaut.png {points}\n')
+    arguments = [*NAMED, '--set', 'Male=-1', '--landmarks', 'list.txt']
+    done = run(EDIT, 'in', *arguments, '--output_dir', 'out')
+    assert done.status == 1 and files(studio / 'out') == ['astronaut.png']
+    assert 'in/cat.png: list.txt has no line of cat.png' in done.err
+    recipe = json.loads(Image.open(str(studio / 'out' / 'astronaut.png')).text['stgan'])
+    assert recipe['faces'] == [people.LANDMARKS[people.ASTRONAUT]]
+    (studio / 'list.txt').write_text(f'1\nnames\nastronaut.png {points}\ncat.png 1 2\n')
+    done = run(EDIT, 'in', *arguments, '--output_dir', 'out2')
+    assert done.status == 2 and 'list.txt:4: expected a file name and 10 numbers' in done.err
+
+
+def test_bad_commands(run, studio):
+    (studio / 'other').mkdir()
+    shutil.copy(people.HOPPER, str(studio / 'other' / 'astronaut.jpg'))
+    before = files(studio)
+    for arguments, message in (
+            ([], 'nothing to do: say what with --set'),
+            (['--set', 'Male'], '--set Male: expected an attribute and a number'),
+            (['--set', 'Male=nan'], '--set Male=nan: expected'),
+            (['--set', 'Male=11'], '--set Male=11: expected an attribute and a number from -10'),
+            (['--slide', 'Male', '--slide_max', 99], '--slide_max 99.0: expected at most 10'),
+            (['--set', 'Male=1', 'Male=2'], '--set: an attribute is named twice'),
+            (['--set', 'Hat=1'], '--set Hat: the experiment edits Bangs'),
+            (['--slide', 'Hat'], '--slide Hat: the experiment edits Bangs'),
+            (['--set', 'Male=1', '--labels', 'Bangs'], '--labels: has no effect'),
+            (['--set', 'Male=1', '--recipe', 'x'], '--recipe: says what to do'),
+            (['--recipe', 'x', '--face', 1], '--recipe: says which faces'),
+            (['--recipe', 'x'], 'x: No such file or directory; is --recipe right?'),
+            (['--recipe', 'in/cat.png'], 'in/cat.png: holds no recipe'),
+            (['--set', 'Male=1', '--no_align', '--face', 1], '--no_align: the photos are faces'),
+            (['--set', 'Male=1', '--landmarks', 'x'], 'x: No such file or directory; is --land'),
+            (['--set', 'Male=1', '--output_dir', 'in'], 'in/astronaut.png: would be overwritten'),
+            (['--set', 'Male=1', '--output_dir', 'in/cat.png'], 'in/cat.png is a file'),
+            (['in/astronaut.jpg', '--set', 'Male=1'], 'in/astronaut.jpg: no such photo'),
+            (['output', '--set', 'Male=1'], 'output: has no JPEG, PNG, WebP or TIFF'),
+            (['other/astronaut.jpg', '--set', 'Male=1'], 'would have the same name'),
+            (['--set', 'Male=1', '--smallest_face', 3], '--smallest_face 3: expected at least')):
+        done = run(EDIT, 'in', *arguments, *NAMED)
+        assert done.status == 2 and message in done.err and done.err.count('\n') == 1, done.err
+        assert files(studio) == before
+
+
+def test_python_examples_of_the_page_run(studio, monkeypatch):
+    monkeypatch.chdir(studio)
+    blocks = re.findall(r'```python\n(.*?)```', (ROOT / 'docs' / 'photos.md').read_text('utf-8'),
+                        re.S)
+    assert len(blocks) == 2
+    for code in blocks:
+        namespace = {}
+        exec(code.replace('output/128', 'output/toy').replace('Young', 'Male')
+             .replace('me.jpg', 'in/astronaut.png'), namespace)
+    assert (studio / 'older.png').exists()
+    assert namespace['slide'].shape == (2, 32, 32, 3)
+    assert namespace['pixels'].shape == (512, 512, 3)
