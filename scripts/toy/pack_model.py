@@ -8,6 +8,8 @@ Examples:
         output/models
 """
 
+import dataclasses
+import glob
 import os
 import shutil
 
@@ -28,6 +30,7 @@ from pylib import (
 from stgan.config import CHECKPOINTS, METRICS, load_config
 
 POINTS = 200    # of the curve
+DATA = os.path.join('data', 'toy')    # where the documents draw faces; another place may be gone
 
 
 def thinned(records, points=POINTS):
@@ -46,6 +49,7 @@ def pack_experiment(experiment, folder):
     from tflib import checkpoint
 
     config, _ = load_config(experiment)
+    config = dataclasses.replace(config, experiment_name='toy', dataroot=DATA)
     newest = checkpoint.require_latest(os.path.join(experiment, CHECKPOINTS))
     export.write_slim(folder, config, newest, export.Example(config, newest))
     with open(os.path.join(folder, METRICS), 'w', encoding='utf-8') as stream:
@@ -55,7 +59,6 @@ def pack_experiment(experiment, folder):
 
 def pack_classifier(trained, folder):
     """Write the slim copy of what att_classification/train.py wrote into a new folder."""
-    from att_classification.training import ACCURACY, DESCRIPTION
     from tflib import checkpoint, tf, utils
 
     path = checkpoint.require_latest(os.path.join(trained, CHECKPOINTS))
@@ -65,8 +68,9 @@ def pack_classifier(trained, folder):
         session.run(tf.global_variables_initializer())
         checkpoints = checkpoint.Checkpoints(os.path.join(folder, CHECKPOINTS), keep=1)
         checkpoints.save(session, os.path.basename(path))
-    for name in (os.path.join(CHECKPOINTS, DESCRIPTION), ACCURACY):
-        shutil.copy(os.path.join(trained, name), os.path.join(folder, name))
+    for below in ('', CHECKPOINTS):    # what it predicts, and how well
+        for source in glob.glob(os.path.join(glob.escape(os.path.join(trained, below)), '*.json')):
+            shutil.copy(source, os.path.join(folder, below))
 
 
 def main():
