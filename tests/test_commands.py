@@ -188,8 +188,8 @@ def test_demo_says_which_figures_are_not_the_documented_ones(name, change, is_un
 
 def test_packed_models_edit_and_judge_as_the_trained_ones(evaluated, run, tmp_path):
     folder = evaluated[0]
-    done = run('scripts/toy/pack_model.py', folder / 'output' / 'toy', folder / 'classifier',
-               'models')
+    done = run('scripts/toy/pack_model.py', '--experiment_name', folder / 'output' / 'toy',
+               '--classifier', folder / 'classifier', '--output_dir', 'models')
     assert done.status == 0, done.err
     assert (tmp_path / 'models' / 'toy' / 'metrics.jsonl').read_text().count('\n') == 12
     image = np.random.RandomState(0).uniform(-1, 1, [32, 32, 3]).astype(np.float32)

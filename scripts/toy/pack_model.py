@@ -1,11 +1,11 @@
 """Pack a trained toy model and its classifier: what editing and judging need, and the curve.
 
-Writes MODELS/toy/ (setting.txt, a checkpoint of the generator, metrics.jsonl thinned) and
-MODELS/toy_classifier/ (classifier.json, test_accuracy.json, a checkpoint without optimizer state).
+Writes toy/ (setting.txt, a checkpoint of the generator, metrics.jsonl thinned) and toy_classifier/
+(classifier.json, test_accuracy.json, a checkpoint without optimizer state).
 
 Examples:
-    python scripts/toy/pack_model.py output/toy_model output/toy_classifier \\
-        output/models
+    python scripts/toy/pack_model.py --experiment_name toy \\
+        --classifier output/toy_classifier --output_dir output/models
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ from pylib import (
     require_new_folder,
     run_command,
 )
-from stgan.config import CHECKPOINTS, METRICS, load_config
+from stgan.config import CHECKPOINTS, EXPERIMENT, METRICS, experiment_folder, load_config
 
 POINTS = 200    # of the curve
 DATA = os.path.join('data', 'toy')    # where the documents draw faces; another place may be gone
@@ -75,18 +75,19 @@ def pack_classifier(trained, folder):
 
 def main():
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument('experiment', metavar='EXPERIMENT', help='folder that train.py wrote')
-    parser.add_argument('classifier', metavar='CLASSIFIER',
-                        help='folder that att_classification/train.py wrote')
-    parser.add_argument('models', metavar='MODELS', help='where toy/ and toy_classifier/ go')
+    add = parser.add_argument
+    add('--experiment_name', required=True, help=EXPERIMENT)
+    add('--classifier', required=True, metavar='DIR',
+        help='folder that att_classification/train.py wrote')
+    add('--output_dir', required=True, metavar='DIR', help='where toy/ and toy_classifier/ go')
     args = parser.parse_args()
-    for source, name, pack in ((args.experiment, 'toy', pack_experiment),
+    for source, name, pack in ((experiment_folder(args.experiment_name), 'toy', pack_experiment),
                                (args.classifier, 'toy_classifier', pack_classifier)):
         if not os.path.isdir(source):
             raise UserError(f'{source}: no such folder')
-        path = os.path.join(args.models, name)
-        require_new_folder(path, 'MODELS')
-        os.makedirs(args.models, exist_ok=True)
+        path = os.path.join(args.output_dir, name)
+        require_new_folder(path, '--output_dir')
+        os.makedirs(args.output_dir, exist_ok=True)
         with atomic_folder(path) as temporary:
             pack(source, temporary)
         size = sum(os.path.getsize(os.path.join(below, name)) for below, _, names in os.walk(path)

@@ -144,7 +144,7 @@ def main():
 
     os.makedirs(args.output_dir, exist_ok=True)
     draw_sheets(folder, os.path.join(args.output_dir, 'sheets.png'))
-    with Editor(experiment) as editor:
+    with Editor(experiment, 'cpu') as editor:
         draw_slide(editor, folder, os.path.join(args.output_dir, 'slide.png'),
                    [(face_without(folder, att, row), att) for row, att in enumerate(args.slide)])
     log = list(read_json_lines(os.path.join(experiment, METRICS)))

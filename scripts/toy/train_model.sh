@@ -21,6 +21,7 @@ shared="--dataroot $folder/data $network --batch_size 16 --lr 0.0005 --bn_decay 
 # shellcheck disable=SC2086
 "$python" train.py --experiment_name "$folder/start" $shared --seed 1 --n_d 1 --epoch 4
 # shellcheck disable=SC2086
-"$python" train.py --experiment_name "$folder/toy" $shared --seed 2 --n_d 5 --epoch 22 \
-    --init_epoch 16 --save_freq 250 --sample_freq 500 --init_checkpoint "$folder/start"
-"$python" scripts/toy/pack_model.py "$folder/toy" "$folder/toy_classifier" "$folder/models"
+"$python" train.py --experiment_name "$folder/toy" $shared --seed 2 --n_d 5 --epoch 19 \
+    --init_epoch 15 --save_freq 250 --sample_freq 500 --init_checkpoint "$folder/start"
+"$python" scripts/toy/pack_model.py --experiment_name "$folder/toy" \
+    --classifier "$folder/toy_classifier" --output_dir "$folder/models"
