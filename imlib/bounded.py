@@ -15,6 +15,8 @@ from pylib import UserError
 
 SECONDS = 20               # of waiting for a photo
 MEMORY = 2 << 30           # bytes of address space for decoding
+# How files of the formats begin. Others are refused without a process.
+_BEGINNINGS = b'\xff\xd8\xff', b'\x89PNG\r\n\x1a\n', b'RIFF', b'II*\0', b'MM\0*', b'II+\0', b'MM\0+'
 # Exit status of the child for a photo that is refused, as it is for bad input.
 _REFUSED = UserError.exit_status
 
@@ -28,12 +30,14 @@ def read(data, name, max_pixels=photos.MAX_PIXELS, seconds=SECONDS):
     Raises:
         UserError: no photo, a damaged one, or one that takes too much memory or time.
     """
+    if not data.startswith(_BEGINNINGS):
+        raise UserError(f'{name}: not a JPEG, PNG, WebP or TIFF')
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     environment = dict(os.environ, OPENBLAS_NUM_THREADS='1', OMP_NUM_THREADS='1')
     command = [sys.executable, '-c', 'from imlib.bounded import main; main()', str(max_pixels)]
     try:
-        done = subprocess.run(command, input=data, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                              cwd=root, env=environment, timeout=seconds)
+        done = subprocess.run(command, input=data, capture_output=True, cwd=root, env=environment,
+                              timeout=seconds)
     except subprocess.TimeoutExpired:
         raise UserError(f'{name}: takes more than {seconds:g} seconds to decode') from None
     if done.returncode == _REFUSED:

@@ -20,18 +20,20 @@ from stgan import photos
 from stgan.celeba import ALIGNED_SIZE
 from tflib import checkpoint, detection
 
-MOST_BYTES, MOST_PIXELS = 20 << 20, 40_000_000    # of an upload
-MOST_PHOTOS, LIFETIME = 32, 30 * 60               # kept in memory, and for how many seconds
-MOST_KEPT = 160_000_000                           # pixels of all photos together
-MOST_FACES = 16                                   # encoded ones, of all photos
-PHOTO_SIDE, FACE_SIDE, TILE = 1280, 640, 112      # longest sides of what the page shows, in pixels
-MARGIN = .12                                      # around the face in its view
-MOST_VALUE = 10.                                  # of a wish
+MOST_PIXELS = 40_000_000                        # of a photo
+MOST_PHOTOS, LIFETIME = 32, 30 * 60             # kept in memory, and for how many seconds
+MOST_KEPT = 160_000_000                         # pixels of all photos together
+MOST_FACES = 16                                 # encoded ones, of all photos
+PHOTO_SIDE, FACE_SIDE, TILE = 1280, 640, 112    # longest sides of what the page shows, in pixels
+MARGIN = .12                                    # around the face in its view
+MOST_VALUE = 10.                                # of a wish
 WHOLE = 0    # number of the face that is the whole photo, as in `edit_photos.py --no_align`
 
 
 class Gone(UserError):
     """There is no photo of that id, or no longer."""
+
+    status = 404    # of HTTP
 
 
 class View(NamedTuple):
@@ -134,8 +136,6 @@ class Page:
 
     def add(self, data, name):
         """Take a photo, the bytes of a file: what `describe` says of it."""
-        if len(data) > MOST_BYTES:
-            raise UserError(f'{name}: more than {MOST_BYTES >> 20} MB')
         photo = photos.Photo(imlib.bounded.read(data, name, MOST_PIXELS), name)
         # In a large photo only faces that are not tiny beside it: it takes a fourth of the time.
         try:

@@ -12,10 +12,7 @@ import skimage
 import stgan
 from pylib import StopRequest, warn
 from stgan import page_server
-from stgan.editing import Editor
-from stgan.page import Page
 from stgan.watching import Watcher
-from tflib import utils
 
 DRAWN = 1, 4, 6          # numbers of the drawn faces that are examples
 FORGET_SECONDS = 20      # between looks for photos that are too old
@@ -36,10 +33,7 @@ def run(options, folder, drawn_face):
         UserError: no model, or the address cannot be listened on.
     """
     listener = page_server.listen(options.host, options.port)
-    page = None
-    if options.folder:
-        utils.select_gpus(options.gpu)
-        page = Page(Editor(options.folder, options.device, options.precision, options.threads))
+    page = _page(options) if options.folder else None
     application, address = prepare(options, folder, drawn_face, page, listener)
     with StopRequest() as stop:
         server = page_server.Server(application, listener)
@@ -56,6 +50,15 @@ def run(options, folder, drawn_face):
                 looked = time.monotonic()
         server.stop()
     print('closed; all photos are forgotten', flush=True)
+
+
+def _page(options):
+    """The `Page` of the model. Who watches trainings only does without TensorFlow."""
+    from stgan.editing import Editor  # noqa: PLC0415
+    from stgan.page import Page  # noqa: PLC0415
+    from tflib import utils  # noqa: PLC0415
+    utils.select_gpus(options.gpu)
+    return Page(Editor(options.folder, options.device, options.precision, options.threads))
 
 
 def prepare(options, folder, drawn_face, page, listener):

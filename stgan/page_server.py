@@ -1,7 +1,7 @@
 """The page of scripts/page.py over HTTP: who is let in, how much, and in which order.
 
-Made for one or a few people on their own machine. It answers only under its own names, so that no
-other web site can use it through a visitor's browser, and every request is bounded in size and time.
+Made for one or a few people on their own machine. It answers under its own names only, so that no
+other web site can use it through a visitor's browser; every request is bounded in size and time.
 """
 
 import asyncio
@@ -27,10 +27,11 @@ from starlette.routing import Route
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from pylib import UserError
-from stgan.page import MOST_BYTES, Gone
 
-WORKERS, MOST_WAITING, PATIENCE = 2, 40, 30    # edits at once; edits that wait; for how many seconds
-MOST_JSON = 1 << 17            # bytes of a request that is no photo
+WORKERS, MOST_WAITING = 2, 40     # edits at once, and that may wait
+PATIENCE = 30                     # seconds that an edit waits
+MOST_BYTES = 20 << 20             # of a photo's file
+MOST_JSON = 1 << 17               # bytes of a request that is no photo
 MOST_ARRIVING = 4 * MOST_BYTES    # bytes of all uploads that are on their way
 UPLOAD_SECONDS, IDLE_SECONDS, REQUEST_SECONDS = 30, 15, 120
 MOST_HEADERS, MOST_CONNECTIONS = 16 << 10, 400
@@ -90,6 +91,10 @@ class Guard:
 
     def _admit(self, scope, headers):
         """The response that hands out the cookie; None: go on. Raises `Refused`."""
+        # h11 does not count those that arrive all at once.
+        if len(scope['raw_path']) + len(scope['query_string']) + sum(
+                len(name) + len(value) for name, value in scope['headers']) > MOST_HEADERS:
+            raise Refused(431, 'the address and the headers are too long')
         hosts, origins = headers.get('host', []), headers.get('origin', [])
         if len(hosts) != 1 or not self._is_own(hosts[0]):
             raise Refused(421, 'this server answers under its own address only')
@@ -372,7 +377,7 @@ def _printable(name):
 
 
 async def _refused(request, error):
-    status = getattr(error, 'status', None) or (404 if isinstance(error, Gone) else 422)
+    status = getattr(error, 'status', 422)
     headers = {'retry-after': '2'} if status == 503 else {}
     # What is left of the request will not be read.
     return JSONResponse({'error': str(error)}, status, {**headers, 'connection': 'close'}
