@@ -13,7 +13,7 @@ CHROMIUM = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 
 FLAGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
          '--disable-background-networking', '--disable-component-update', '--disable-sync',
          '--disable-dev-shm-usage', '--hide-scrollbars']
-SECONDS = 60    # of waiting for anything; machines may be busy
+SECONDS = 30    # of waiting for anything; machines may be busy
 
 
 class Browser:
@@ -23,8 +23,8 @@ class Browser:
         read_end, self._to = os.pipe()
         self._from, write_end = os.pipe()
         # It reads commands from file 3 and writes answers to file 4, each ended by a zero byte.
-        command = ['sh', '-c', f'exec "$@" 3<&{read_end} 4>&{write_end}', 'sh', CHROMIUM, *FLAGS,
-                   '--remote-debugging-pipe', f'--user-data-dir={folder}', 'about:blank']
+        command = ['bash', '-c', f'exec "$@" 3<&{read_end} 4>&{write_end}', 'bash', CHROMIUM,
+                   *FLAGS, '--remote-debugging-pipe', f'--user-data-dir={folder}', 'about:blank']
         self._process = subprocess.Popen(command, pass_fds=[read_end, write_end],
                                          stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         os.close(read_end)
