@@ -5,6 +5,9 @@
 # make lint      ruff
 # make clean     remove the virtual environments, the toy data and the demo's results
 
+# Side by side, as far as four cores go; the tests of a file share what they have trained.
+PYTEST = -m pytest -n auto --maxprocesses 4 --dist loadfile
+
 export PYTHON37
 # The checkout stays as it is: no bytecode in it.
 export PYTHONDONTWRITEBYTECODE = 1
@@ -15,10 +18,10 @@ demo: .venv/installed
 	.venv/bin/python scripts/demo.py
 
 test: .venv/installed
-	.venv/bin/python -m pytest
+	.venv/bin/python $(PYTEST)
 
 test-tf1: .venv-tf1/installed
-	.venv-tf1/bin/python -m pytest
+	.venv-tf1/bin/python $(PYTEST)
 
 bench: .venv/installed
 	.venv/bin/python scripts/bench/benchmark.py

@@ -13,7 +13,9 @@ from pylib import ArgumentParser, run_command
 def main():
     parser = ArgumentParser(description=__doc__)
     where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument('--experiment_name', help='measure output/NAME/sample_testing')
+    where.add_argument('--experiment_name',
+                       help='measure sample_testing in this folder below output/, or in an '
+                       'experiment folder named by a path such as models/toy')
     where.add_argument('--img_dir', help='folder of sheets, wherever it is')
     parser.add_argument('--threads', type=int,
                         help='sheets measured at once; default: one per core')

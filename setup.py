@@ -39,7 +39,7 @@ setup(
         'tqdm>=4.60',
     ],
     extras_require={
-        'dev': ['pytest>=7', 'hypothesis>=6', 'ruff; python_version >= "3.9"'],
+        'dev': ['pytest>=7', 'pytest-xdist>=3', 'hypothesis>=6', 'ruff; python_version >= "3.9"'],
         # Its weights, as files: 1.0.0 on Python 3.10 and later, 0.1.1 before.
         'photos': ['mtcnn>=0.1.1'],
         # What these are on Python 3.7: 0.29 and 0.22, the oldest that will do.

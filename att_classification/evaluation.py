@@ -13,10 +13,11 @@ import imlib
 from att_classification.models import classifier
 from att_classification.options import SIZES
 from att_classification.training import DESCRIPTION
-from pylib import UserError, atomic_path, progress, read_json, write_json
+from pylib import UserError, atomic_path, counted, progress, read_json, write_json
 from stgan import reports, sheets
 from stgan.attributes import CELEBA_ATTRIBUTES, DEFAULT_ATTRIBUTES
 from stgan.celeba import CelebA
+from stgan.config import CHECKPOINTS
 from tflib import checkpoint, tf, utils
 
 # Paper, table 1: mean over the 13 attributes, by the published classifier; in which conditions
@@ -37,7 +38,7 @@ class Classifier:
     """
 
     def __init__(self, path, device='auto', threads=-1):
-        path = checkpoint.meant_by(path, 'no classifier checkpoint; train one with '
+        path = checkpoint.meant_by(path, CHECKPOINTS, 'no classifier checkpoint; train one with '
                                    'att_classification/train.py or put the published 128.ckpt '
                                    'there')
         description_path = os.path.join(os.path.dirname(path), DESCRIPTION)
@@ -52,7 +53,13 @@ class Classifier:
                                 is_training=False)
             self._predictions = tf.cast(logits > 0, tf.int64)
             self._session = utils.session(utils.resolve_device(device), threads, graph)
-            checkpoint.restore(self._session, path, tf.global_variables(), ('classifier',))
+            try:
+                checkpoint.restore(self._session, path, tf.global_variables(), ('classifier',))
+            except checkpoint.Misfit:
+                if not self.is_published:
+                    raise
+                raise UserError(f'{path}: not the published classifier; for any other restore '
+                                f'{DESCRIPTION}, which tells what it predicts, beside it') from None
 
     def predict(self, images):
         """{0,1} labels int64 [N,n_att] of uint8 images [N,S,S,3]; other sizes are resized."""
@@ -166,8 +173,9 @@ def print_result(folder, result):
     """Print accuracy and error per attribute, then which other attributes each edit disturbs."""
     console = Console()
     table = Table('attribute', 'edit accuracy', 'error of the others', 'source accuracy',
-                  title=f'attribute accuracy on {result.images} sheets of {folder.img_size}x'
-                        f'{folder.img_size}, intensity {reports.number_in_words(folder.intensity)}')
+                  title=f'attribute accuracy on {counted(result.images, "sheet")} of '
+                        f'{folder.img_size}x{folder.img_size}, intensity '
+                        f'{reports.number_in_words(folder.intensity)}')
     rows = zip(result.atts, result.accuracy, result.error, result.source_accuracy)
     for att, accuracy, error, source in rows:
         table.add_row(att, f'{accuracy:.2%}', f'{error:.2%}', f'{source:.2%}')
@@ -245,7 +253,7 @@ def _plot_confusion(path, result):
     axes.set_yticklabels(result.atts)
     axes.set_xlabel('attribute that changed')
     axes.set_ylabel('attribute that was edited')
-    axes.set_title(f'changed after the edit [%], {result.images} sheets\n'
+    axes.set_title(f'changed after the edit [%], {counted(result.images, "sheet")}\n'
                    'wanted: 100 on the diagonal, 0 beside it', fontsize=10)
     figure.colorbar(image, ax=axes, fraction=.046)
     with atomic_path(path) as temporary:

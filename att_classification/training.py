@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from att_classification.models import classifier
-from pylib import FolderLock, UserError, read_json, write_json
+from pylib import FolderLock, UserError, counted, read_json, warn, write_json
 from stgan import data, losses
 from stgan.celeba import CelebA
 from stgan.config import CHECKPOINTS
@@ -57,8 +57,13 @@ class _TestAccuracy:
 
     def is_missing(self, name):
         """Whether the checkpoint of that name has not been measured."""
-        path = os.path.join(self._folder, ACCURACY)
-        return not os.path.exists(path) or read_json(path).get('checkpoint') != name
+        if not os.path.exists(os.path.join(self._folder, ACCURACY)):
+            return True
+        try:
+            return _read_accuracy(self._folder)['checkpoint'] != name
+        except UserError as error:
+            warn(f'{error}; measuring anew')
+            return True
 
     def write(self, session, name):
         """Write the accuracy per attribute to test_accuracy.json and print the mean."""
@@ -70,22 +75,35 @@ class _TestAccuracy:
             hits += ((logits > 0) == (labels == 1)).sum(axis=0)
             count += len(images)
         if not count:
-            raise UserError(f'{self._paths[0]}: not a readable image ({unreadable[0][1]}), nor is '
-                            'any other test image; scripts/check_data.py finds all')
+            raise UserError(f'{self._paths[0]}: unusable image ({unreadable[0][1]}), as are '
+                            'all other test images; scripts/check_data.py finds all')
         accuracy = hits / count
         write_json(os.path.join(self._folder, ACCURACY), OrderedDict(
             checkpoint=name, images=count, unreadable_images=len(unreadable), mean=accuracy.mean(),
             attributes=OrderedDict(zip(self._celeba.atts, accuracy))))
-        left_out = f', {len(unreadable)} unreadable ones left out' if unreadable else ''
+        left_out = f', {len(unreadable)} unusable left out' if unreadable else ''
         print(f'\n{name}: accuracy {accuracy.mean():.2%} on {count} test images{left_out}',
               flush=True)
 
 
+def _read_accuracy(folder):
+    """What test_accuracy.json says; UserError if it is damaged."""
+    path = os.path.join(folder, ACCURACY)
+    result = read_json(path)
+    try:
+        numbers = [result['mean'], *result['attributes'].values()]
+        if isinstance(result['checkpoint'], str) and result['images'] + sum(numbers) > 0:
+            return result
+    except (AttributeError, KeyError, TypeError):
+        pass
+    raise UserError(f'{path}: expected checkpoint, images, mean and attributes')
+
+
 def print_test_accuracy(folder):
     """Print the table of what `train` measured last."""
-    result = read_json(os.path.join(folder, ACCURACY))
+    result = _read_accuracy(folder)
     table = Table('attribute', 'accuracy', title=f'test accuracy of {result["checkpoint"]} '
-                                                 f'on {result["images"]} images')
+                                                 f'on {counted(result["images"], "image")}')
     for name, value in list(result['attributes'].items()) + [('mean', result['mean'])]:
         table.add_row(name, f'{value:.2%}')
     Console().print(table)
@@ -127,7 +145,8 @@ def train(config):
         newest = None if config.clear else checkpoint.latest(checkpoints)
         if newest:
             checkpoint.check_fits(newest, tf.global_variables())
-        print(f'{utils.tensorflow_version()} on the {device}: {len(celeba.atts)} attributes, '
+        print(f'{utils.tensorflow_version()} on the {device}: '
+              f'{counted(len(celeba.atts), "attribute")}, '
               f'{len(indices)} images to train on, {len(celeba.part("test"))} to test on '
               f'({celeba.split})', flush=True)
         for note in celeba.notes:

@@ -1,14 +1,9 @@
 """Images as arrays: float [H,W,3] in [-1,1] inside the networks, uint8 [H,W,3] in files."""
 
-import warnings
-
 import numpy as np
 from PIL import Image
 
 from pylib import UserError, atomic_path
-
-# It counts as none, see `orientation`.
-warnings.filterwarnings('ignore', 'Corrupt EXIF data', UserWarning)
 
 # Sheets grow with the number of columns; Pillow's limit for "decompression bombs" still holds.
 _READ_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
@@ -43,6 +38,16 @@ def size(path):
             return image.size
     except _READ_ERRORS as error:
         raise UserError(f'{path}: not a readable image ({_reason(error)})') from None
+
+
+def format_name(path):
+    """Return the format of an image file by its content, such as 'JPEG' or 'WEBP'; '' if unknown.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.format or ''
+    except _READ_ERRORS:
+        return ''
 
 
 def orientation(file):

@@ -143,7 +143,7 @@ def encode(photo, format, text=''):
         notes = PngImagePlugin.PngInfo()
         if text:
             notes.add_text(TEXT, text)
-        # The lowest level takes a fourth of the time, for files that are a tenth larger.
+        # The lowest level takes a third of the time, for files that are a third larger.
         options.update(format='PNG', pnginfo=notes, compress_level=1)
     else:
         if photo.alpha is not None:

@@ -8,6 +8,7 @@ from pylib.command import (
     NotFinite,
     RunFailed,
     UserError,
+    counted,
     in_command,
     run_command,
     warn,
@@ -15,11 +16,13 @@ from pylib.command import (
 from pylib.files import (
     UNFINISHED,
     append_json_line,
+    atomic_folder,
     atomic_path,
     cut_json_lines,
     read_json,
     read_json_lines,
     remove_unfinished,
+    require_new_folder,
     require_place,
     sync,
     write_json,
@@ -33,8 +36,9 @@ from pylib.signals import StopRequest, child
 
 __all__ = [
     'UNFINISHED', 'ArgumentParser', 'CommandError', 'FolderLock', 'Interrupted', 'NotFinite',
-    'RunFailed', 'StopRequest', 'UserError', 'append_json_line', 'atomic_path', 'child',
-    'cut_json_lines', 'hidden_native_errors', 'in_command', 'keep_freed_memory', 'parallel_map',
-    'progress', 'read_json', 'read_json_lines', 'remove_unfinished', 'require_place',
-    'run_command', 'sync', 'usable_cores', 'warn', 'write_json', 'write_text',
+    'RunFailed', 'StopRequest', 'UserError', 'append_json_line', 'atomic_folder', 'atomic_path',
+    'child', 'counted', 'cut_json_lines', 'hidden_native_errors', 'in_command',
+    'keep_freed_memory', 'parallel_map', 'progress', 'read_json', 'read_json_lines',
+    'remove_unfinished', 'require_new_folder', 'require_place', 'run_command', 'sync',
+    'usable_cores', 'warn', 'write_json', 'write_text',
 ]

@@ -9,6 +9,7 @@ import re
 import shutil
 import sys
 import textwrap
+import warnings
 
 from pylib.memory import keep_freed_memory
 
@@ -108,6 +109,11 @@ class Interrupted(CommandError):
         self.exit_status = exit_status
 
 
+def counted(number, noun):
+    """A number of things in words: '1 image', '2 images'."""
+    return f'{number} {noun}' if number == 1 else f'{number} {noun}s'
+
+
 def warn(message):
     """Print one warning line on standard error."""
     print(f'warning: {message}', file=sys.stderr, flush=True)
@@ -127,7 +133,7 @@ def run_command(main):
     Other exceptions are bugs and keep their traceback (Python exits with 1 then). The process is
     tuned for long runs, before main() imports what is slow to import.
     """
-    _tune_process()
+    tune_process()
     try:
         main()
     except CommandError as error:
@@ -146,7 +152,7 @@ def run_command(main):
         sys.exit(1)
 
 
-def _tune_process():
+def tune_process():
     """Set what holds for the whole process; docs/performance.md has the gains.
 
     Library code never does: its process may be somebody else's.
@@ -164,3 +170,5 @@ def _tune_process():
     # TensorFlow's chatter would bury the start banner; what the user's environment says wins.
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
     logging.getLogger('tensorflow').setLevel(logging.ERROR)
+    # Pillow's, of images whose damaged metadata counts as none, see `imlib.orientation`.
+    warnings.filterwarnings('ignore', 'Corrupt EXIF data', UserWarning)

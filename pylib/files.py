@@ -36,6 +36,36 @@ def atomic_path(path):
             raise
 
 
+@contextlib.contextmanager
+def atomic_folder(path):
+    """Yield a new folder beside `path`; rename it to `path` when the block ends well.
+
+    Raises:
+        RunFailed: disk full, no permission, or a folder that is not empty is there, and the like.
+    """
+    above, name = os.path.split(os.path.abspath(path))
+    temporary = os.path.join(above, f'{UNFINISHED}{os.urandom(4).hex()}-{name}')
+    with _named_errors(path):
+        os.makedirs(temporary)
+        try:
+            yield temporary
+            for folder, _, names in os.walk(temporary):
+                for each in (*names, '.'):
+                    sync(os.path.join(folder, each))
+            os.rename(temporary, path)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+
+
+def require_new_folder(folder, flag):
+    """Raise a UserError unless a folder is empty or can be made, see `require_place`."""
+    require_place(folder, flag)
+    if os.path.isdir(folder) and os.listdir(folder):
+        raise UserError(f'{folder}: is there already; remove it, or name another folder with '
+                        f'{flag}')
+
+
 def require_place(folder, flag):
     """Raise a UserError if a folder cannot be made because a file is in its place, or above it.
 

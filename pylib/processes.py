@@ -4,6 +4,8 @@ import math
 import multiprocessing
 import os
 
+from pylib.command import in_command, tune_process
+
 
 def usable_cores():
     """The cores this process may use, which containers and batch systems restrict.
@@ -55,6 +57,8 @@ def _content(path):
 def parallel_map(function, items, processes=None, chunksize=8):
     """Yield `function(item)` for each item, in order, from worker processes.
 
+    Those of a command are tuned as its own process is.
+
     Args:
         function: a module-level function (workers import it by name).
         processes: number of workers; None takes all usable cores; 1 stays in this process.
@@ -66,5 +70,6 @@ def parallel_map(function, items, processes=None, chunksize=8):
         yield from map(function, items)
         return
     # 'spawn': forking a process that has TensorFlow's threads can hang.
-    with multiprocessing.get_context('spawn').Pool(processes) as pool:
+    with multiprocessing.get_context('spawn').Pool(
+            processes, tune_process if in_command() else None) as pool:
         yield from pool.imap(function, items, chunksize)

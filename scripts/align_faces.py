@@ -16,7 +16,6 @@ Examples:
 """
 
 import functools
-import logging
 import os
 from collections import OrderedDict
 
@@ -75,8 +74,7 @@ def align(paths, size, smallest):
     Returns:
         What is wrong with the photo, '' for nothing.
     """
-    # Each worker loads TensorFlow, as quietly as a command; this process does without.
-    logging.getLogger('tensorflow').setLevel(logging.ERROR)
+    # Each worker loads TensorFlow, this process does without.
     from stgan.photos import Photo
     from tflib import detection
 

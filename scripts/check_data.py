@@ -22,6 +22,7 @@ from pylib import (
     ArgumentParser,
     RunFailed,
     UserError,
+    counted,
     parallel_map,
     progress,
     run_command,
@@ -69,10 +70,15 @@ def inspect(celeba, processes=None):
     Returns:
         {kind of problem: [what has it]}, empty lists for none; {size: how many images}, the most
         frequent first.
+
+    Raises:
+        UserError: there are no images at all.
     """
     part = {index: name for name in PARTS for index in celeba.part(name)}
     paths, there = celeba.find(range(len(celeba)))
     present = [index for index, is_there in enumerate(there) if is_there]
+    if not present:
+        celeba.paths(range(len(celeba)))    # says so
     found = OrderedDict((kind, []) for kind in (
         'missing', 'unreadable', 'of another size', 'duplicates', 'listed twice', TURNED, CONSTANT))
     found['missing'] = [path for path, is_there in zip(paths, there) if not is_there]
@@ -118,7 +124,7 @@ def main():
 
     celeba = CelebA(args.dataroot, None, args.split, args.use_cropped_img)
     found, sizes = inspect(celeba, args.processes)
-    print(f'{len(celeba)} images, {len(celeba.atts)} attributes; '
+    print(f'{counted(len(celeba), "image")}, {counted(len(celeba.atts), "attribute")}; '
           + ', '.join(f'{name} {len(celeba.part(name))}' for name in PARTS)
           + f' ({celeba.split})')
     for note in celeba.notes:
@@ -137,7 +143,7 @@ def main():
         write_json(args.report, OrderedDict(found, sizes=sizes))
     problems = sum(len(items) for kind, items in found.items() if kind not in (TURNED, CONSTANT))
     if problems:
-        raise RunFailed(f'{args.dataroot}: {problems} problems')
+        raise RunFailed(f'{args.dataroot}: {counted(problems, "problem")}')
     print(f'{args.dataroot}: all is well')
 
 

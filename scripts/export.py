@@ -1,7 +1,7 @@
-"""Export an experiment's generator as one file for inference without this project.
+"""Export an experiment's generator for inference.
 
-A frozen TensorFlow graph (binary GraphDef, weights included), all float32, S the experiment's
-img_size:
+--format pb: a frozen TensorFlow graph (binary GraphDef, weights included), all float32, S the
+experiment's img_size:
 
     input1  [N,S,S,3]    images in [-1,1]
     input2  [N,n_att]    signed target labels: -thres_int off, thres_int on,
@@ -9,19 +9,32 @@ img_size:
     input3  [N,n_att]    signed source labels
     output  [N,S,S,3]    edited images in [-1,1]
 
+--format ckpt writes an experiment folder for test.py and the like instead, with a slim checkpoint:
+the generator's weights without what training needs.
+
 Examples:
     python scripts/export.py --experiment_name 128
     python scripts/export.py --experiment_name 128 --batch_size 1
+    python scripts/export.py --experiment_name 128 --format ckpt \\
+        --output models/128
 """
 
 import os
+import shlex
 
 if not __package__:
     import _checkout
 
-from pylib import ArgumentParser, UserError, atomic_path, run_command
+from pylib import (
+    ArgumentParser,
+    UserError,
+    atomic_folder,
+    atomic_path,
+    require_new_folder,
+    run_command,
+)
 from stgan import attributes
-from stgan.config import CHECKPOINTS, experiment_folder, load_config
+from stgan.config import CHECKPOINTS, EXPERIMENT, experiment_folder, load_config
 
 INPUTS, OUTPUT = ('input1', 'input2', 'input3'), 'output'
 
@@ -87,24 +100,54 @@ def describe(config, path, batch_size):
     print(f'wrote {path} ({os.path.getsize(path) / 1e6:.1f} MB)')
 
 
+def export_slim(path, config, checkpoint_path):
+    """Write an experiment folder with a slim checkpoint, and say so."""
+    from stgan import export
+    from tflib import faults
+    with faults.one_line(checkpoint_path, 'take a machine with more memory'), \
+            atomic_folder(path) as temporary:
+        export.write_slim(temporary, config, checkpoint_path)
+    size = sum(os.path.getsize(os.path.join(below, name)) for below, _, names in os.walk(path)
+               for name in names)
+    print(f'wrote {path} ({size / 1e6:.1f} MB), an experiment folder: test.py '
+          f'--experiment_name {experiment_argument(path)}')
+
+
+def experiment_argument(path):
+    """What names an experiment folder on a command line."""
+    return shlex.quote(path if '/' in path else f'./{path}')
+
+
 def main():
     parser = ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add('--experiment_name', required=True, help='name of the folder below output/')
-    add('--format', choices=('pb',), default='pb', help='pb: frozen TensorFlow graph')
-    add('--output', metavar='FILE', help='file to write; default: output/NAME/NAME.pb')
+    add('--experiment_name', required=True, help=EXPERIMENT)
+    add('--format', choices=('pb', 'ckpt'), default='pb',
+        help='pb: frozen TensorFlow graph; ckpt: experiment folder with a slim checkpoint')
+    add('--output', metavar='PATH', help='file or folder to write; default: NAME.pb or NAME_slim '
+        'in the experiment folder')
     add('--batch_size', type=int, help='fixed number of images, as NPUs want; default: any number')
     args = parser.parse_args()
     if args.batch_size is not None and args.batch_size < 1:
         parser.error(f'--batch_size {args.batch_size}: expected at least 1')
+    if args.batch_size and args.format != 'pb':
+        parser.error(f'--batch_size: has no effect with --format {args.format}')
     folder = experiment_folder(args.experiment_name)
     config, _ = load_config(folder)
-    path = args.output or os.path.join(folder, f'{args.experiment_name}.{args.format}')
-    if os.path.isdir(path):
+    is_folder = args.format == 'ckpt'
+    path = args.output or os.path.join(folder, config.experiment_name
+                                       + ('_slim' if is_folder else '.pb'))
+    if is_folder:
+        path = os.path.normpath(path)
+        require_new_folder(path, '--output')
+    elif os.path.isdir(path):
         raise UserError(f'--output {path}: is a folder, expected a file name')
 
     from tflib import checkpoint, faults
     checkpoint_path = checkpoint.require_latest(os.path.join(folder, CHECKPOINTS))
+    if is_folder:
+        export_slim(path, config, checkpoint_path)
+        return
     with faults.one_line(checkpoint_path, 'free some, or take a machine with more'):
         graph = freeze(config, checkpoint_path, args.batch_size)
     with atomic_path(path) as temporary, open(temporary, 'wb') as stream:

@@ -21,6 +21,8 @@ DEFAULT_ATTRIBUTES = (
     'Bald', 'Bangs', 'Black_Hair', 'Blond_Hair', 'Brown_Hair', 'Bushy_Eyebrows', 'Eyeglasses',
     'Male', 'Mouth_Slightly_Open', 'Mustache', 'No_Beard', 'Pale_Skin', 'Young')
 
+MOST_CHANGE = 10    # of an attribute of a photo, see `changes`; training shows 1
+
 _HAIR_COLOURS = ('Black_Hair', 'Blond_Hair', 'Brown_Hair', 'Gray_Hair')
 
 # Attribute switched on -> attributes that cannot stay on (csmliu/STGAN data.py@8a206ad).
@@ -54,7 +56,14 @@ def changes(values, names, thres_int):
 
     Returns:
         float32 [n_att].
+
+    Raises:
+        ValueError: more than `MOST_CHANGE`, or no number.
     """
+    for name, value in values.items():
+        if not abs(value) <= MOST_CHANGE:
+            raise ValueError(f'{name}={value}: expected a number from -{MOST_CHANGE} to '
+                             f'{MOST_CHANGE}')
     return np.array([2 * thres_int * values.get(name, 0) for name in names], np.float32)
 
 

@@ -9,18 +9,22 @@ Or as Kaggle has them: the lists as .csv without a count, the images in a folder
 within img_align_celeba/.
 """
 
+import codecs
 import csv
 import os
+import re
 
 import numpy as np
 
 import imlib
-from pylib import UserError
+from pylib import UserError, counted
 
 PARTS = ('train', 'val', 'test')
 CELEBA_IMAGES = 202599
 ALIGNED_SIZE = (178, 218)
 ATTRIBUTES, PARTITION = 'list_attr_celeba', 'list_eval_partition'
+# A count as spreadsheets may write it.
+_GROUPED = re.compile(r"\s*\d{1,3}([,.']\d{3})+\s*")
 IMAGE_TYPES = ('.jpg', '.jpeg', '.png')
 
 
@@ -42,7 +46,8 @@ def read_attribute_list(path, atts=None):
         if len(header) != 1 or not header[0].isdigit():
             raise UserError(f'{path}:{header_line}: expected the number of images, found '
                             f'{_shown(" ".join(header))}; it goes before the attribute names')
-        (count_line, count), (header_line, header) = (header_line, header[0]), next(rows, (2, []))
+        count_line, count = header_line, header[0]
+        header_line, header = next((row for row in rows if row[1]), (2, []))
     header = header[1:] if is_csv else header    # without what is above the file names
     if not header:
         raise UserError(f'{path}: expected a count, a line of attribute names and a line per image')
@@ -83,27 +88,36 @@ def read_attribute_list(path, atts=None):
 def read_rows(path, hint='is --dataroot right?'):
     """Return (whether it is comma-separated, iterator of (line number, fields)) of a list.
 
-    There is at least one row. Blank lines at the start and at the end do not count.
+    There is at least one row. Blank lines at the start and at the end do not count. The text is in
+    UTF-8, or in UTF-16 with a mark, as Windows' tools write it.
 
     Args:
         hint: what to look at if the file is missing.
     """
     try:
-        with open(path, encoding='utf-8-sig') as stream:
+        with open(path, 'rb') as stream:
+            marks = codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE
+            encoding = 'utf-16' if stream.read(2) in marks else 'utf-8-sig'
+        with open(path, encoding=encoding) as stream:
             text = stream.read()
     except OSError as error:
         raise UserError(f'{path}: {error.strerror}; {hint}') from None
     except UnicodeDecodeError:
         raise UserError(f'{path}: not a text file in UTF-8') from None
     lines = text.rstrip().split('\n')
+    if '\0' in text:
+        line = next(number for number, line in enumerate(lines, 1) if '\0' in line)
+        raise UserError(f'{path}:{line}: zero bytes, which no text has; download it again')
     first = next((number for number, line in enumerate(lines) if line.strip()), None)
     if first is None:
         raise UserError(f'{path}: empty; download it again')
     if lines[first].lstrip().startswith('<'):
         raise UserError(f'{path}:{first + 1}: a web page ({_shown(lines[first])}) instead of the '
                         'list; download the file itself')
+    if _GROUPED.fullmatch(lines[first]):
+        lines[first] = re.sub(r'\D', '', lines[first])
     # The first line may be a count. Excel separates by semicolons where commas are decimal points.
-    start = ''.join(lines[first:first + 2])
+    start = ''.join([line for line in lines[first:first + 9] if line.strip()][:2])
     separator = ',' if ',' in start else ';' if ';' in start else None
 
     def rows():
@@ -143,7 +157,7 @@ def read_partition(path, names):
         parts[fields[0]] = int(fields[1])
     missing = [name for name in names if name not in parts]
     if missing:
-        raise UserError(f'{path}: {len(missing)} images of the attribute list are missing '
+        raise UserError(f'{path}: lacks {counted(len(missing), "image")} of the attribute list '
                         f'({missing[0]}, ...)')
     return np.array([parts[name] for name in names], np.int64)
 
@@ -218,8 +232,8 @@ class CelebA:
         missing = [os.path.relpath(path, self.folder) for path, is_there in zip(paths, there)
                    if not is_there]
         if missing:
-            raise UserError(f'{self.folder}: {len(missing)} of {len(paths)} images are missing '
-                            f'({_some(missing)})'
+            raise UserError(f'{self.folder}: lacks {len(missing)} of '
+                            f'{counted(len(paths), "image")} ({_some(missing)})'
                             + (f'; {_content(self.folder)}' if not any(there) else ''))
         _check_sizes(paths, self.crop)
         return paths
@@ -248,7 +262,8 @@ class CelebA:
             if other and found[-1] != name:
                 replaced.append(f'{found[-1]} for {name}')
         if replaced:
-            note = f'{len(replaced)} files have another extension than listed ({replaced[0]})'
+            note = (f'{counted(len(replaced), "file")} found by another extension than listed '
+                    f'({replaced[0]})')
             self.notes += [note] if note not in self.notes else []
         return ([os.path.join(self.folder, other or name) for name, other in zip(wanted, found)],
                 [other is not None for other in found])
@@ -259,7 +274,7 @@ class _Listing:
 
     def __init__(self, folder):
         self._folder = folder
-        self._names = set(os.listdir(folder)) if os.path.isdir(folder) else set()
+        self._names = set(_names_in(folder)) if os.path.isdir(folder) else set()
         self._by_stem = None
 
     def find(self, name):
@@ -293,14 +308,22 @@ def _image_folder(dataroot, crop):
     """
     name = 'img_align_celeba' if crop else 'img_crop_celeba'
     for folder in (name + '_png', name):
-        path = os.path.join(dataroot, folder)
+        path = outer = os.path.join(dataroot, folder)
         inner = os.path.join(path, folder)
-        if os.path.isdir(inner) and not any(map(_is_image, os.listdir(path))):
-            return inner, [f'the images are in {inner}']
+        while os.path.isdir(inner) and not any(map(_is_image, _names_in(path))):
+            path, inner = inner, os.path.join(inner, folder)
         if os.path.isdir(path):
-            return path, []
+            return path, ([] if path == outer else [f'the images are in {path}'])
     raise UserError(f'{os.path.join(dataroot, name)}: no such folder; {_content(dataroot)}'
                     + ('; for square images see --use_cropped_img' if crop else ''))
+
+
+def _names_in(folder):
+    """What is in a folder; UserError if it may not be listed."""
+    try:
+        return os.listdir(folder)
+    except OSError as error:
+        raise UserError(f'{folder}: cannot be listed ({error.strerror})') from None
 
 
 def _is_image(name):
@@ -313,7 +336,7 @@ def _some(names):
 
 def _content(folder):
     """What a folder has, in words."""
-    names = os.listdir(folder) if os.path.isdir(folder) else []
+    names = _names_in(folder) if os.path.isdir(folder) else []
     names = sorted(name for name in names if not name.startswith('.'))
     return f'there is {_some(names)}' if names else 'it is empty'
 

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Tuple
 
 from pylib import ArgumentParser, UserError, read_json, write_json
-from stgan.attributes import CONFLICTS, DEFAULT_ATTRIBUTES
+from stgan.attributes import CONFLICTS, DEFAULT_ATTRIBUTES, MOST_CHANGE
 
 DEVICES = ('auto', 'cpu', 'gpu', 'npu')
 PRECISIONS = ('high', 'mixed')
@@ -22,6 +22,7 @@ PRECISIONS = ('high', 'mixed')
 # What a run keeps in its folder.
 CHECKPOINTS, SUMMARIES, SAMPLES = 'checkpoints', 'summaries', 'sample_training'
 SETTING, METRICS, ROLLBACKS = 'setting.txt', 'metrics.jsonl', 'rollbacks.json'
+EXPERIMENT = 'name of the folder below output/, or a path such as models/toy'
 
 # More than anybody needs: settings of strangers must not ask for all the memory there is.
 MAX_INT = 2 ** 31 - 1
@@ -96,7 +97,7 @@ class RunConfig:
         UserError: from `check`, naming the flag at fault.
     """
 
-    experiment_name: str = option('', 'name of the folder below output/; default: the time',
+    experiment_name: str = option('', f'{EXPERIMENT}; default: the time',
                                   section='experiment and data')
     dataroot: str = dataroot_option('/data/Datasets/CelebA/Img')
     use_cropped_img: bool = cropped_option()
@@ -232,8 +233,7 @@ class TestConfig:
 
     __test__ = False  # pytest: this is no test class
 
-    experiment_name: str = option('', 'name of the folder below output/', required=True,
-                                  section='experiment and data')
+    experiment_name: str = option('', EXPERIMENT, required=True, section='experiment and data')
     dataroot: str = option('', 'data folder; default: the one the experiment was trained with',
                            metavar='DIR')
     use_cropped_img: bool = cropped_option(help='take the square images in img_crop_celeba[_png]; '
@@ -276,6 +276,9 @@ class TestConfig:
         _check_npu_settings(self)
         if self.test_slide != bool(self.test_att):
             raise UserError('--test_slide and --test_att NAME belong together')
+        if self.test_slide and self.test_int_min == self.test_int_max:
+            raise UserError(f'--test_int_max {self.test_int_max}: a slide from --test_int_min '
+                            f'{self.test_int_min} needs another end')
         if self.test_slide and self.test_atts:
             raise UserError('--test_slide slides one attribute: --test_atts does not go with it')
         self.check_used(field.name for field in dataclasses.fields(self)
@@ -317,8 +320,7 @@ class TestConfig:
 class PhotoConfig:
     """The options of scripts/edit_photos.py."""
 
-    experiment_name: str = option('', 'name of the folder below output/', required=True,
-                                  section='experiment and photos')
+    experiment_name: str = option('', EXPERIMENT, required=True, section='experiment and photos')
     output_dir: str = option('', 'folder of the results; default: photos, in the experiment',
                              metavar='DIR')
     format: str = option('png', 'of the edited photos; JPEG changes pixels that were not edited',
@@ -331,8 +333,10 @@ class PhotoConfig:
     strip: bool = option(False, 'show each face with every attribute changed by 1 and by -1')
     slide: str = option('', 'show each face with one attribute changed step by step',
                         metavar='NAME')
-    slide_min: float = option(-1., 'first value of the slide')
-    slide_max: float = option(1., 'last value of the slide')
+    slide_min: float = option(-1., 'first value of the slide', minimum=-MOST_CHANGE,
+                              maximum=MOST_CHANGE)
+    slide_max: float = option(1., 'last value of the slide', minimum=-MOST_CHANGE,
+                              maximum=MOST_CHANGE)
     n_slide: int = option(9, 'values of the slide', minimum=2, maximum=100)
     recipe: str = option('', 'repeat the edit of a photo that this command has written',
                          metavar='FILE')
@@ -372,9 +376,9 @@ class PhotoConfig:
                 values[name] = float(value)
             except ValueError:
                 values[name] = math.nan
-            if not math.isfinite(values[name]):
-                raise UserError(f'--set {text}: expected an attribute and a number, such as '
-                                'Young=-1')
+            if not abs(values[name]) <= MOST_CHANGE:
+                raise UserError(f'--set {text}: expected an attribute and a number from '
+                                f'-{MOST_CHANGE} to {MOST_CHANGE}, such as Young=-1')
         if len(values) < len(self.set):
             raise UserError('--set: an attribute is named twice')
         return values
@@ -548,13 +552,18 @@ def check_values(options):
 
 
 def experiment_folder(name):
-    """`output/<name>`.
+    """The folder of the experiment that a command line names.
+
+    What has a slash in it is a path, and so are `.` and `..`; any other name means `output/<name>`.
 
     Raises:
-        UserError: the name would lead out of output/.
+        UserError: it is neither.
     """
-    if not name or name in ('.', '..') or '/' in name or '\\' in name or '\0' in name:
-        raise UserError(f'--experiment_name {name!r}: expected a plain folder name')
+    if '\0' not in name and ('/' in name or name in ('.', '..')):
+        return name.rstrip('/') or '/'
+    if not name or '\\' in name or '\0' in name:
+        raise UserError(f'--experiment_name {name!r}: expected the name of a folder below output/, '
+                        'or a path with a slash in it')
     return os.path.join('output', name)
 
 

@@ -159,18 +159,23 @@ def unreadable_images(paths, img_size, crop):
                     with quiet_native_code():
                         session.run(image, {path_: path})
                 except tf.errors.InvalidArgumentError:
-                    bad.append((path, image_fault(path, crop)
+                    bad.append((path, _other_format(path) or image_fault(path, crop)
                                 or 'cut short, too large, or no JPEG or PNG'))
                 except tf.errors.OpError as error:
                     _require_folder(os.path.dirname(path))
-                    bad.append((path, type(error).__name__))
+                    bad.append((path, utils.reason(error)))
     return bad
 
 
-def _require_folder(folder):
+def _other_format(path):
+    """Which image format that is not decoded a file is in, in words; '' if none is known."""
+    name = imlib.format_name(path)
+    return '' if name in ('', 'JPEG', 'MPO', 'PNG') else f'in {name} format, expected JPEG or PNG'
+
+
+def _require_folder(folder, way_out='repeat the command'):
     if not os.path.isdir(folder):
-        raise RunFailed(f'{folder}: the image folder is gone; when it is back, repeat the command: '
-                        'it goes on')
+        raise RunFailed(f'{folder}: the image folder is gone; when it is back, {way_out}')
 
 
 def _decoder(img_size, crop):
@@ -233,7 +238,7 @@ def load_images(paths, img_size, crop, batch_size, threads=None, unreadable=None
                 if is_retried and not bad:
                     raise
                 for path, reason in bad:
-                    warn(f'{path}: not a readable image ({reason}); it is left out')
+                    warn(f'{path}: unusable image ({reason}); it is left out')
                 if unreadable is not None:
                     unreadable += bad
                 names = {path for path, _ in bad}
@@ -333,18 +338,18 @@ class TrainingBatches:
             UserError: too many images are unreadable.
             RunFailed: the image folder is gone.
         """
-        _require_folder(self._folder)
+        _require_folder(self._folder, 'the same command without --clear goes on')
         samples = self.stream.samples(number * self.batch_size, self.batch_size)
         by_path = {self._paths[sample]: sample for sample in samples}
         bad = unreadable_images(list(by_path), self._img_size, self._crop)
         if not bad:
             raise error
         for path, reason in bad:
-            warn(f'{path}: not a readable image ({reason}); another one takes its place')
+            warn(f'{path}: unusable image ({reason}); another one takes its place')
             self.stream.bad.add(by_path[path])
         if len(self.stream.bad) > min(self._max_bad, self.stream.size - 1):
             named = ', '.join(self._paths[sample] for sample in sorted(self.stream.bad)[:10])
-            raise UserError(f'{len(self.stream.bad)} of {self.stream.size} images are unreadable, '
+            raise UserError(f'{len(self.stream.bad)} of {self.stream.size} images are unusable, '
                             f'at most {self._max_bad} may be (--max_bad_images): {named}; repair '
                             'or remove them, scripts/check_data.py finds all')
         self.seek(session, number)

@@ -145,7 +145,7 @@ def _iterate(run, schedule, stop):
         if stopping and run.iteration < schedule.total:
             raise stop.interruption(
                 f'stopped and saved after iteration {run.iteration} of {schedule.total}; the same '
-                'command goes on')
+                'command without --clear goes on')
 
 
 class _Run:
@@ -192,10 +192,11 @@ class _Run:
         """The RunFailed that tells of an error of TensorFlow."""
         saved = checkpoint.latest(self._checkpoints.folder)
         kept = f'the last good checkpoint is {saved or "none"}'
+        way_out = ', from which the same command without --clear goes on' if saved else ''
         # A run that has a checkpoint keeps its batch size.
         return faults.failure(error, f'iteration {self.iteration + 1}',
                               f'lower --batch_size{", in another folder" if saved else ""}; {kept}',
-                              f'{kept}, from which the same command goes on' if saved else kept)
+                              kept + way_out)
 
     def _make_up_for_report(self):
         """Write the report that a run killed after its checkpoint has left out."""

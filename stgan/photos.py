@@ -145,8 +145,9 @@ class Recipe(NamedTuple):
             landmarks = np.asarray(recipe.faces, float).reshape(-1, 5, 2).tolist()
             numbers = [int(number) for number in recipe.numbers]
             labels = recipe.labels if recipe.labels is None else [str(x) for x in recipe.labels]
-            if not np.isfinite(list(amounts.values())).all() or len(numbers) != len(landmarks):
-                raise ValueError('values')
+            attributes.changes(amounts, (), 1)    # are numbers that may be
+            if len(numbers) != len(landmarks):
+                raise ValueError('faces')
             return recipe._replace(values=amounts, faces=landmarks, numbers=numbers,
                                    align=bool(recipe.align), labels=labels)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):

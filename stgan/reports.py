@@ -4,7 +4,7 @@ import contextlib
 import os
 from collections import OrderedDict
 
-from pylib import RunFailed, UserError, read_json, require_place
+from pylib import RunFailed, UserError, counted, read_json, require_place
 
 # Of the paper's tables: the whole test split of CelebA.
 PAPER_SHEETS, PAPER_SIZE, PAPER_INTENSITY = 19962, 128, 2
@@ -27,7 +27,7 @@ def unlike_paper(folder):
     """In which conditions the sheets of a `SheetFolder` are unlike the paper's, in words."""
     found = []
     if len(folder.labels) != PAPER_SHEETS:
-        found.append(f'{len(folder.labels)} sheets instead of {PAPER_SHEETS}')
+        found.append(f'{counted(len(folder.labels), "sheet")} instead of {PAPER_SHEETS}')
     if folder.img_size != PAPER_SIZE:
         found.append(f'{folder.img_size}x{folder.img_size} pixels instead of '
                      f'{PAPER_SIZE}x{PAPER_SIZE}')
@@ -44,7 +44,7 @@ def print_conditions(folder, unlike):
         unlike: conditions that differ from the paper's, in words.
     """
     if folder.left_out:
-        print(f'{len(folder.left_out)} images of the test could not be read and have no sheets '
+        print(f'{counted(len(folder.left_out), "unusable image")} of the test without a sheet '
               f'({", ".join(image for image, _ in list(folder.left_out.values())[:5])})')
     print('not comparable with the paper: ' + '; '.join(unlike) if unlike else
           'number of sheets, size and intensity are those of the paper')

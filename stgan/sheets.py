@@ -17,7 +17,7 @@ from typing import Callable, List, NamedTuple
 import numpy as np
 
 import imlib
-from pylib import UserError, read_json, warn, write_json, write_text
+from pylib import UserError, counted, read_json, warn, write_json, write_text
 from stgan import attributes
 from stgan.config import SETTING, load_config
 
@@ -227,24 +227,24 @@ class TestFolder:
     def _find_conflict(self):
         description_path = os.path.join(self.path, DESCRIPTION)
         if not os.path.exists(description_path):
-            return (f'has {len(self._sheets)} images that no {DESCRIPTION} describes, so nothing '
-                    'would tell them from the new sheets')
+            return (f'has {counted(len(self._sheets), "image")} that no {DESCRIPTION} describes, '
+                    'so nothing would tell them from the new sheets')
         try:
             stored = read_json(description_path)
             _checked_description(stored, description_path)
             left_out = _checked_left_out(stored.pop(LEFT_OUT, []), description_path)
             if stored != self._description:
-                return (f'its {len(self._sheets)} sheets are of another test ('
+                return (f'has {counted(len(self._sheets), "sheet")} of another test ('
                         f'{_differences(stored, self._description)})')
             listed = _read_labels(self.path, self._description['attributes'])
         except UserError as error:
             self._is_damaged = True
-            return f'nothing tells what its {len(self._sheets)} sheets show: {error}'
+            return f'nothing tells what is in its {counted(len(self._sheets), "sheet")}: {error}'
         for name in sorted(self._sheets.intersection(listed).intersection(self._labels)):
             image, values = self._labels[name]
             if listed[name][0] != image or not np.array_equal(listed[name][1], values):
-                return (f'its {len(self._sheets)} sheets are of another attribute list ({name}: '
-                        f'{listed[name][0]}, now {image} or other labels)')
+                return (f'has {counted(len(self._sheets), "sheet")} of another attribute list '
+                        f'({name}: {listed[name][0]}, now {image} or other labels)')
         self._listed, self._left_out = listed, left_out
         return ''
 
@@ -406,8 +406,11 @@ def open_folder(path, allow_lossy=None, allow_incomplete=None):
         folder = _described_folder(path)
         missing = sorted(set(folder.labels).difference(present, folder.left_out))
         if present and missing and not allow_incomplete:
-            raise UserError(f'{path}: {len(missing)} of {len(folder.labels)} sheets are missing '
-                            f'({missing[0]}, ...); run test.py again'
+            strays = _strays(present, folder.labels)
+            raise UserError(f'{path}: lacks {len(missing)} of '
+                            f'{counted(len(folder.labels), "sheet")} ({missing[0]}, ...)'
+                            + (f'; {LABELS} does not list {_some(strays)}' if strays else '')
+                            + '; run test.py again'
                             + ('' if allow_incomplete is None else ', or --allow_incomplete'))
         for name in set(folder.labels).difference(present):
             del folder.labels[name]
@@ -424,10 +427,17 @@ def open_folder(path, allow_lossy=None, allow_incomplete=None):
 
 def _name_strays(path, present, names, reason):
     """Warn of images that are not among `names`."""
-    strays = sorted(set(present).difference(names, REPORTS))
+    strays = _strays(present, names)
     if strays:
-        others = f' and {len(strays) - 5} more' if len(strays) > 5 else ''
-        warn(f'{path}: left out, as {reason}: {", ".join(strays[:5])}{others}')
+        warn(f'{path}: left out, as {reason}: {_some(strays)}')
+
+
+def _strays(present, names):
+    return sorted(set(present).difference(names, REPORTS))
+
+
+def _some(names):
+    return ', '.join(names[:5]) + (f' and {len(names) - 5} more' if len(names) > 5 else '')
 
 
 def _image_files(path, *extensions):

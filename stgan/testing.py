@@ -12,6 +12,7 @@ from pylib import (
     FolderLock,
     StopRequest,
     UserError,
+    counted,
     progress,
     read_json,
     remove_unfinished,
@@ -98,7 +99,8 @@ def make_sheets(options, config, plan):
             folder.refuse_conflict('name another folder with --output_dir, or let --clear remove '
                                    'them')
         done = set() if options.clear else folder.finished
-        print(f'{len(indices)} images, {len(plan.columns)} results each, by {editor.checkpoint}'
+        print(f'{counted(len(indices), "image")}, {counted(len(plan.columns), "result")} each, by '
+              f'{editor.checkpoint}'
               + (f'; {len(done)} are there already, --clear makes them anew' if done else ''),
               flush=True)
         for note in celeba.notes:
@@ -107,12 +109,13 @@ def make_sheets(options, config, plan):
                            if name not in done)
         unreadable = _edit_and_write(options, plan, editor, celeba, todo, folder) if todo else {}
         if len(unreadable) == len(indices):
-            raise UserError(f'{celeba.paths(indices[:1])[0]}: not a readable image, nor is any '
-                            'other of this test; scripts/check_data.py finds all such')
+            raise UserError(f'{celeba.paths(indices[:1])[0]}: unusable image, as are all '
+                            'others of this test; scripts/check_data.py finds all such')
         if unreadable:
             folder.write_description(unreadable)
-    print(f'wrote {path}' + (f'; {len(unreadable)} of {len(indices)} images could not be read, '
-                             f'see {sheets.DESCRIPTION}' if unreadable else ''))
+    print((f'wrote {path}' if len(unreadable) < len(todo) else f'nothing new in {path}')
+          + (f'; {len(unreadable)} of {counted(len(indices), "image")} unusable, see '
+             f'{sheets.DESCRIPTION}' if unreadable else ''))
 
 
 def _edit_and_write(options, plan, editor, celeba, todo, folder):
@@ -134,7 +137,7 @@ def _edit_and_write(options, plan, editor, celeba, todo, folder):
         for positions, images in batches:
             if stop.requested:
                 raise stop.interruption(
-                    f'stopped with {len(todo) - bar.n} sheets to go; the same command '
+                    f'stopped with {counted(len(todo) - bar.n, "sheet")} to go; the same command '
                     f'{"without --clear " if options.clear else ""}goes on')
             labels = celeba.labels[indices[positions]]
             results = editor.edit_batch(images, plan.targets(labels),
@@ -157,7 +160,8 @@ def _edit_and_write(options, plan, editor, celeba, todo, folder):
 def _describe(folder, clear):
     """Write the description of sheets that follow, in the place of others if `clear`."""
     if clear:
-        print(f'--clear: removing {len(folder.clear())} sheets from {folder.path}', flush=True)
+        print(f'--clear: removing {counted(len(folder.clear()), "sheet")} from {folder.path}',
+              flush=True)
     folder.write_description()
 
 

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 
 import imlib
-from pylib import FolderLock, UserError, remove_unfinished, warn
+from pylib import FolderLock, UserError, counted, remove_unfinished, warn
 from stgan import attributes, data, editing, loop, sheets
 from stgan.celeba import CelebA
 from stgan.config import (
@@ -113,7 +113,7 @@ def train(config, clear=False):
         loop.fit(config.folder, graph, batches, schedule, samples, open_session, newest,
                  initialize)
     if batches.stream.bad:
-        print(f'{len(batches.stream.bad)} unreadable images were replaced by others')
+        print(f'{counted(len(batches.stream.bad), "unusable image")} replaced by others')
     test = [_python(), os.path.relpath(os.path.join(_ROOT, 'test.py')),
             f'--experiment_name={config.experiment_name}', '--test_int', '2']
     print(f'trained: {config.folder}; next: {" ".join(map(shlex.quote, test))}')
@@ -139,12 +139,24 @@ def _session_opener(config, device):
 
 def _initializer(config):
     """A function (session) that restores the networks' weights from `--init_checkpoint`."""
-    path = checkpoint.meant_by(config.init_checkpoint)
+    path = checkpoint.meant_by(config.init_checkpoint, CHECKPOINTS)
     scopes = (*GENERATOR_SCOPES, 'D')
+    if _is_slim(path):
+        scopes = GENERATOR_SCOPES
+        warn(f'{path}: holds a generator only; the discriminator starts with random weights')
     weights = checkpoint.without_slots(v for v in tf.global_variables()
                                        if v.op.name.split('/')[0] in scopes)
     checkpoint.check_fits(path, weights, scopes)
     return lambda session: checkpoint.restore(session, path, weights, scopes)
+
+
+def _is_slim(path):
+    """Whether a checkpoint holds a generator but no discriminator."""
+    try:
+        scopes = {name.split('/')[0] for name in checkpoint.variables_in(path)}
+    except UserError:    # damaged
+        return False
+    return 'Genc' in scopes and 'D' not in scopes
 
 
 def npu_options(config, device):
@@ -184,9 +196,14 @@ def _schedule(config, images, celeba):
 
 def _check_resumable(config):
     """Raise a UserError if the folder holds a run that these options cannot go on with."""
+    checkpoints = os.path.join(config.folder, CHECKPOINTS)
     if not (os.path.exists(os.path.join(config.folder, SETTING))
-            and checkpoint.any_in(os.path.join(config.folder, CHECKPOINTS))):
+            and checkpoint.any_in(checkpoints)):
         return
+    if _is_slim(checkpoint.require_newest(checkpoints)):
+        raise UserError(f'{config.folder}: holds a slim checkpoint, which training cannot go on '
+                        'with; to begin with its weights, take another --experiment_name with '
+                        f'--init_checkpoint {config.folder}')
     stored, ignored = load_config(config.folder)
     if ignored:
         warn(f'{config.folder}/{SETTING}: unknown options: {", ".join(ignored)}')

@@ -59,13 +59,13 @@ CASES = {
     'attribute not in the header': (set_line(1, lambda line: line.replace('Bald', 'Bold')), TRAIN,
                                     'list_attr_celeba.txt:2: no attribute Bald'),
     'images missing': (lambda f: (f / 'data' / 'img_align_celeba' / '000002.jpg').unlink(), TRAIN,
-                       '1 of 52 images are missing (000002.jpg)'),
+                       'lacks 1 of 52 images (000002.jpg)'),
     'image folder missing': (lambda f: shutil.rmtree(str(f / 'data' / 'img_align_celeba')), TRAIN,
                              'img_align_celeba: no such folder'),
     'too many truncated images': (truncate(*(f'{i:06d}.jpg' for i in range(1, 53 - 2))), TRAIN,
-                                  'images are unreadable'),
+                                  'images are unusable'),
     'truncated test image': (truncate('000001.jpg'), [*TEST, '--img', '1'],
-                             '000001.jpg: not a readable image'),
+                             '000001.jpg: unusable image'),
     'unknown attribute': (nothing, [*TRAIN, '--atts', 'Bald', 'Nose'], 'no attribute Nose'),
     'size not divisible': (nothing, [*TRAIN, '--img_size', '40'], '--img_size 40: not divisible'),
     'batch larger than the data': (nothing, [*TRAIN, '--batch_size', '99'], '--batch_size 99'),
@@ -79,7 +79,8 @@ CASES = {
     'position outside the list': (nothing, [*TEST, '--img', '61'], '--img 61: the list has'),
     'no experiment': (nothing, ['test.py', '--experiment_name', 'none'], 'output/none: no such'),
     'no experiment name': (nothing, ['test.py'], '--experiment_name'),
-    'name with folders': (nothing, ['test.py', '--experiment_name', '../x'], '--experiment_name'),
+    'no experiment at a path': (nothing, ['test.py', '--experiment_name', './x'], './x: no such'),
+    'name that is none': (nothing, ['test.py', '--experiment_name', ''], "--experiment_name ''"),
     'setting.txt is no JSON': (change_setting('{', ''), TEST, 'setting.txt:'),
     'checkpoint does not fit': (change_setting('"enc_dim": 4', '"enc_dim": 8'), TEST,
                                 'does not fit the model: '),
@@ -125,7 +126,7 @@ def test_bad_input(run, workspace, toy_data, prepare, command, complaint):
     # Progress bars end before the error is printed.
     *others, last = [line for line in done.err.strip().splitlines() if '%|' not in line]
     assert 'error: ' in last and complaint in last
-    if complaint == 'images are unreadable':
+    if complaint == 'images are unusable':
         return    # found while training, which has begun to write then
     # An unreadable image is named before it turns out that there is no other one.
     assert not [line for line in others if line and f'{complaint} (' not in line]

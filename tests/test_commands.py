@@ -98,11 +98,11 @@ def test_corrupt_image_does_not_end_a_run(tmp_path, toy_data, run):
         path.write_bytes(path.read_bytes()[:200])
     done = run('train.py', '--experiment_name', 'x', '--dataroot', 'toy', *SMALL, '--epoch', 2)
     assert done.status == 0, done.err
-    assert '000003.jpg: not a readable image' in done.err
-    assert '000053.jpg: not a readable image' in done.err and done.err.count('000053.jpg') == 1
+    assert '000003.jpg: unusable image' in done.err
+    assert '000053.jpg: unusable image' in done.err and done.err.count('000053.jpg') == 1
     grids = sorted((tmp_path / 'output' / 'x' / 'sample_training').iterdir())
     assert [imlib.size(str(path))[1] for path in grids] == [32, 32]    # one image each, not two
-    assert '1 unreadable images were replaced by others' in done.out
+    assert '1 unusable image replaced by others' in done.out
     records = read_json_lines(str(tmp_path / 'output' / 'x' / 'metrics.jsonl'))
     # 96 places in the data: nearly two passes of 52 images.
     assert len(records) == 8 and 1 <= sum(r.get('replaced_images', 0) for r in records) <= 2

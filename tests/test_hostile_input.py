@@ -182,7 +182,7 @@ def test_descriptions_of_sheets_are_checked(folder, change):
 
 @pytest.mark.parametrize('name', ['../x.png', '/etc/passwd', '..', 'a/b.png', '', 'a\0b.png'])
 def test_names_cannot_leave_the_folder(folder, name):
-    """Of sheets in labels.csv, of images in the attribute list, of experiments."""
+    """Of sheets in labels.csv, of images in the attribute list."""
     path = folder / 'sheets' / 'labels.csv'
     path.write_text(path.read_text().replace('000001.png', name))
     with pytest.raises(UserError):
@@ -191,6 +191,10 @@ def test_names_cannot_leave_the_folder(folder, name):
     path.write_text(path.read_text().replace('000001.jpg', name))
     with pytest.raises(UserError):
         read_data(folder)
+
+
+@pytest.mark.parametrize('name', ['', 'a\0b', './a\0b'])
+def test_experiment_names_that_no_folder_can_have(name):
     with pytest.raises(UserError, match='--experiment_name'):
         RunConfig(experiment_name=name).check()
 

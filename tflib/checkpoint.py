@@ -26,6 +26,10 @@ _links = contextlib.ExitStack()
 atexit.register(_links.close)
 
 
+class Misfit(UserError):
+    """A checkpoint does not fit a model of its kind."""
+
+
 @contextlib.contextmanager
 def _plain_name(path):
     """Yield a path prefix under which TensorFlow's readers find the checkpoint at `path`.
@@ -63,12 +67,13 @@ def reader(path):
         yield tf.train.NewCheckpointReader(name)
 
 
-def meant_by(path, complaint=_NOTHING_IN):
+def meant_by(path, below, complaint=_NOTHING_IN):
     """The path prefix of the checkpoint that a command line means.
 
     Args:
         path: a prefix; one of its files; a folder of checkpoints, whose newest sound one is taken;
-            the state file in it; a folder with such a folder `checkpoints` in it.
+            the state file in it; a folder with such a folder in it.
+        below: name of that folder.
         complaint: what to say of a folder without checkpoints, or of nothing.
 
     Raises:
@@ -83,15 +88,29 @@ def meant_by(path, complaint=_NOTHING_IN):
     if os.path.basename(path) == STATE and os.path.isfile(path):
         folder = os.path.dirname(path) or '.'
     elif os.path.isfile(path) and not count:
-        return path    # of one file, as before TensorFlow 0.12, or something else
+        return _of_one_file(path)
     if not os.path.isdir(folder):
         raise UserError(f'{path}: {complaint} (neither {prefix}.index nor such a folder is there)')
-    below = os.path.join(folder, 'checkpoints')
+    below = os.path.join(folder, below)
     folder = below if not any_in(folder) and os.path.isdir(below) else folder
     newest = latest(folder)
     if newest is None:
         raise UserError(f'{folder}: {complaint}')
     return newest
+
+
+def _of_one_file(path):
+    """Return the path of a checkpoint of one file, as before TensorFlow 0.12.
+
+    Raises:
+        UserError: it is something else.
+    """
+    try:
+        variables_in(path)
+    except UserError:
+        raise UserError(f'{path}: not a checkpoint; name one, one of its files or a folder of '
+                        'some') from None
+    return path
 
 
 def latest(folder, scopes=None):
@@ -268,10 +287,15 @@ def check_fits(path, variables, scopes=None):
         come without the former, weights trained in high precision have none of the latter.
 
     Raises:
-        UserError: lists what is missing, unexpected or reshaped.
+        Misfit: lists what is missing, unexpected or reshaped.
+        UserError: it is of something else.
     """
     stored = variables_in(path)
     wanted = {v.op.name: v.shape.as_list() for v in variables}
+    if not _top_scopes(stored).intersection(_top_scopes(wanted)):
+        raise UserError(f'{path}: holds {_first(sorted(_top_scopes(stored)))}, of which this model '
+                        f'has none ({_first(sorted(_top_scopes(wanted)))}); it is a checkpoint of '
+                        'something else')
     absent = sorted(set(wanted) - set(stored))
     optional = [name for name in absent if _is_slot(name, wanted) or _is_loss_scale(name)]
     missing = [name for name in absent if name not in optional]
@@ -284,9 +308,14 @@ def check_fits(path, variables, scopes=None):
     problems = [f'{len(names)} {kind} ({_first(names)})' for kind, names in
                 (('missing', missing), ('unexpected', unexpected), ('reshaped', reshaped)) if names]
     if problems:
-        raise UserError(f'{path}: does not fit the model: {"; ".join(problems)}; the model\'s '
-                        'options differ from those it was trained with')
+        raise Misfit(f'{path}: does not fit the model: {"; ".join(problems)}; the model\'s '
+                     'options differ from those it was trained with')
     return optional
+
+
+def _top_scopes(names):
+    """First parts of those of the names that have several."""
+    return {name.split('/')[0] for name in names if '/' in name}
 
 
 def _is_loss_scale(name):
@@ -390,8 +419,7 @@ class Checkpoints:
             self._delete_older(name)
         except (tf.errors.OpError, OSError, ValueError) as error:
             raise RunFailed(f'{path}: could not be saved ({utils.reason(error)}); free or repair '
-                            'the disk, then repeat the command: it goes on from '
-                            f'{self._last_good()}') from None
+                            f'the disk, then training goes on from {self._last_good()}') from None
         finally:
             shutil.rmtree(aside, ignore_errors=True)
         return path

@@ -26,7 +26,7 @@ if not __package__:
 from pylib import ArgumentParser, RunFailed, UserError, progress, run_command, write_json
 from scripts.export import INPUTS
 from stgan import attributes, sheets
-from stgan.config import CHECKPOINTS, TestConfig, load_config
+from stgan.config import CHECKPOINTS, EXPERIMENT, TestConfig, load_config
 
 DESCRIPTION = 'bins.json'
 BATCH_SIZE = 16  # images decoded at once
@@ -98,7 +98,7 @@ def describe(options, config, checkpoint_path, chosen, entries):
     from tflib import checkpoint
 
     return OrderedDict(
-        experiment=options.experiment_name, img_size=config.img_size, attributes=list(config.atts),
+        experiment=config.experiment_name, img_size=config.img_size, attributes=list(config.atts),
         test_int=options.test_int, thres_int=config.thres_int,
         checkpoint=os.path.basename(checkpoint_path),
         weights=checkpoint.fingerprint(checkpoint_path), chosen=chosen,
@@ -132,7 +132,7 @@ def write_bins(options, config, folder):
             entries.append((f'{index + 1:06d}{plan.suffix}.png', celeba.names[index],
                             labels[position]))
     if not entries:
-        raise UserError(f'{paths[0]}: not a readable image, nor is any other of this test')
+        raise UserError(f'{paths[0]}: unusable image, as are all others of this test')
     write_json(os.path.join(folder, DESCRIPTION),
                describe(options, config, checkpoint_path, testing.choice(celeba, indices), entries))
     print(f'wrote {folder}: {len(entries)} images, {len(plan.columns)} variants each')
@@ -141,7 +141,7 @@ def write_bins(options, config, folder):
 def main():
     parser = ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add('--experiment_name', required=True, help='name of the folder below output/')
+    add('--experiment_name', required=True, help=EXPERIMENT)
     add('--output_dir', required=True, metavar='DIR', help='folder to write')
     add('--dataroot', default='', metavar='DIR',
         help='data folder; default: the one the experiment was trained with')

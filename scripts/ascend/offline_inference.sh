@@ -7,12 +7,12 @@ usage() {
     cat <<END
 usage: offline_inference.sh --experiment_name=NAME [--key=value ...]
 
-  --experiment_name=NAME   folder below output/
+  --experiment_name=NAME   folder below output/, or a path such as models/toy
   --data_path=DIR          data folder; default: the one the experiment was trained with
   --img="N N ..."          1-based list positions of the images; default: the test split
   --test_int=X             intensity of the edits, default 2
   --soc_version=CHIP       processor to convert for, default Ascend910 (see: npu-smi info)
-  --output_dir=DIR         folder of all files, default output/NAME/offline
+  --output_dir=DIR         folder of all files, default: offline in the experiment
   -h, --help               this text
 
 The environment variable PYTHON selects the interpreter, default python3.
@@ -52,7 +52,11 @@ fi
 
 python=${PYTHON:-python3}
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-output_dir=${output_dir:-output/$experiment_name/offline}
+case $experiment_name in
+*/* | . | ..) folder=$experiment_name ;;    # as stgan/config.py has it
+*) folder=output/$experiment_name ;;
+esac
+output_dir=${output_dir:-$folder/offline}
 if ! command -v "$python" >/dev/null; then
     fail 2 "$python: no such interpreter; name one in the environment variable PYTHON"
 fi
@@ -71,7 +75,7 @@ END
     exit 2
 fi
 
-model=$output_dir/$experiment_name
+model=$output_dir/$(basename "$folder")
 bins=$output_dir/bins
 sheets=$output_dir/sheets
 # A folder of its own for each run: what an earlier one left must not pass for new results.

@@ -159,12 +159,19 @@ run ${prefix[@]+"${prefix[@]}"} "$python" "$root/$script" --experiment_name "$ca
     "${options[@]}"
 seconds=$((SECONDS - began))
 if [[ $kind == full ]]; then
-    run "$python" "$root/test.py" --experiment_name "$case_name" --test_int 2 --device "$device"
+    # Sheets made before the model was trained on are of no use.
+    sheets=output/$case_name/sample_testing clear=()
+    if [[ -e $sheets/sheet.json ]]; then
+        newest=$(sed -n 's/^model_checkpoint_path: //p' "output/$case_name/checkpoints/checkpoint")
+        grep -qF "\"checkpoint\": $newest" "$sheets/sheet.json" || clear=(--clear)
+    fi
+    run "$python" "$root/test.py" --experiment_name "$case_name" --test_int 2 \
+        --device "$device" ${clear[@]+"${clear[@]}"}
     run "$python" "$root/psnr_ssim.py" --experiment_name "$case_name"
     classifier=${classifier_path:-$root/att_classification/checkpoints}
     if [[ -e $classifier/checkpoint || -n $classifier_path ]]; then
         run "$python" "$root/att_classification/test.py" --checkpoint "$classifier" \
-            --img_dir "output/$case_name/sample_testing" --device "$device"
+            --img_dir "$sheets" --device "$device"
     fi
 fi
 "$python" "$root/scripts/ascend/report_run.py" --experiment_name "$case_name" \

@@ -22,7 +22,8 @@ if not __package__:
 from pylib import ArgumentParser, UserError, read_json, run_command, write_json
 from scripts.bench.benchmark import matrix_product, seconds_taking_turns, training_iteration
 from scripts.demo import DATA, TRAINING, classifier_command, data_command, run_all
-from stgan.config import experiment_folder, load_config
+from stgan.config import CHECKPOINTS, experiment_folder, load_config
+from stgan.sheets import DESCRIPTION
 
 PRODUCT_SIZE = 2048
 PRECISIONS = ('high', 'mixed')
@@ -52,11 +53,23 @@ def train_and_measure(args, device, flags):
             if args.shared_epochs and not os.path.exists(os.path.join('output', run)):
                 shutil.copytree(os.path.join('output', shared), os.path.join('output', run))
             quoted = shlex.quote(run)
-            run_all([_training(run, args.dataroot, device, seed, precision, flags),
-                     f'test.py --experiment_name={quoted} --test_int 2 --device {device}',
+            run_all([_training(run, args.dataroot, device, seed, precision, flags)])
+            clear = ' --clear' if has_older_sheets(run) else ''
+            run_all([f'test.py --experiment_name={quoted} --test_int 2 --device {device}{clear}',
                      f'psnr_ssim.py --experiment_name={quoted}',
                      f'att_classification/test.py --img_dir output/{quoted}/sample_testing '
                      f'--checkpoint {classifier}/checkpoints --device {device}'])
+
+
+def has_older_sheets(run):
+    """Whether the sheets of an experiment were made before it was trained on."""
+    from tflib import checkpoint
+
+    folder = experiment_folder(run)
+    description = os.path.join(folder, 'sample_testing', DESCRIPTION)
+    newest = checkpoint.require_newest(os.path.join(folder, CHECKPOINTS))
+    return os.path.exists(description) and (
+        read_json(description).get('checkpoint') != os.path.basename(newest))
 
 
 def _training(run, dataroot, device, seed, precision, flags):
@@ -125,7 +138,8 @@ def main():
     parser.add_argument('--device', default='auto', choices=('auto', 'cpu', 'gpu'),
                         help='where to run')
     args, extra = parser.parse_known_args()
-    experiment_folder(args.name)  # refuses what is no plain name
+    if experiment_folder(args.name) != os.path.join('output', args.name):
+        raise UserError(f'--name {args.name}: expected a name, no path')
     if args.rounds < 1:
         raise UserError(f'--rounds {args.rounds}: expected at least 1')
 

@@ -12,7 +12,7 @@ from att_classification import evaluation, training
 from att_classification.models import classifier
 from att_classification.options import TrainingConfig
 from pylib import UserError, read_json
-from stgan import sheets
+from stgan import models, sheets
 from stgan.attributes import CELEBA_ATTRIBUTES, DEFAULT_ATTRIBUTES
 from stgan.config import RunConfig
 from tflib import checkpoint, tf, utils
@@ -136,6 +136,18 @@ def test_a_damaged_description_is_one_line(tmp_path, content, complaint):
     assert complaint in str(error.value) and '\n' not in str(error.value)
 
 
+@pytest.mark.parametrize('net, complaint', [
+    (lambda x: classifier(x, 3, 2), 'x.ckpt: not the published classifier; for any other restore '),
+    (lambda x: models.Genc(x, 4), 'x.ckpt: holds Genc, of which this model has none')])
+def test_without_description_it_is_the_published_one_or_refused(tmp_path, net, complaint):
+    with tf.Graph().as_default(), utils.session() as session:
+        net(tf.zeros([1, 32, 32, 3]))
+        session.run(tf.global_variables_initializer())
+        checkpoint.Checkpoints(str(tmp_path), 1).save(session, 'x.ckpt')
+    with pytest.raises(UserError, match=complaint):
+        evaluation.Classifier(str(tmp_path), 'cpu')
+
+
 @pytest.fixture
 def classify(run, tmp_path, painted_folder, monkeypatch):
     """A function that runs the command on the painted sheets, with a classifier that reads them."""
@@ -198,7 +210,7 @@ def test_sheets_left_out_are_told(classify, tmp_path):
     path.write_text(json.dumps(dict(json.loads(path.read_text()), left_out=[
         {'sheet': '000003.png', 'image': 'y.jpg', 'reason': 'cut short'}])))
     done = classify()
-    assert '1 images of the test could not be read and have no sheets (y.jpg)' in done.out
+    assert '1 unusable image of the test without a sheet (y.jpg)' in done.out
     report = json.loads((tmp_path / 'attribute_accuracy.json').read_text())
     assert report['unreadable_images'] == 1
 
@@ -242,6 +254,12 @@ def test_training_resumes(tmp_path, toy_data, capfd):
     assert '--clear: removing checkpoints, summaries, metrics.jsonl, test_accuracy.json' in (
         train(1, atts=('Bald',), clear=True))
     folder, files = tmp_path / 'a[1]', 'Epoch_(0)_(3of3).ckpt'
+    for content in ('{', f'{{"checkpoint": "{files}"}}'):
+        (folder / 'test_accuracy.json').write_text(content)
+        training.train(small_config(toy_data, folder, epoch=1, atts=('Bald',)))
+        done = capfd.readouterr()
+        assert f'{files}: accuracy ' in done.out and 'mean' in done.out
+        assert 'test_accuracy.json' in done.err and done.err.endswith('; measuring anew\n')
     for path in (folder, folder / 'checkpoints', folder / 'checkpoints' / 'checkpoint',
                  folder / 'checkpoints' / (files + '.index'), folder / 'checkpoints' / files):
         assert evaluation.Classifier(str(path), 'cpu').atts == ['Bald']
@@ -254,8 +272,8 @@ def test_an_unreadable_test_image_is_left_out(tmp_path, toy_data, capfd):
     path.write_bytes(path.read_bytes()[:200])
     training.train(small_config(tmp_path / 'toy', tmp_path, epoch=1))
     done = capfd.readouterr()
-    assert f'warning: {path}: not a readable image' in done.err
-    assert 'on 5 test images, 1 unreadable ones left out' in done.out
+    assert f'warning: {path}: unusable image' in done.err
+    assert 'on 5 test images, 1 unusable left out' in done.out
     measured = read_json(str(tmp_path / 'test_accuracy.json'))
     assert (measured['images'], measured['unreadable_images']) == (5, 1)
     for accuracy in measured['attributes'].values():

@@ -139,6 +139,17 @@ def test_pixels_outside_of_the_mask_stay(scale):
         faces.pasted(photo, np.zeros([64, 64, 3], np.float32), mapping, faces.mask(64)), photo)
 
 
+def test_levels_are_rounded_and_do_not_wrap():
+    photo = np.full([40, 40, 3], 100, np.uint8)
+    photo[:, 20:] = 250
+    share = np.ones([40, 40], np.float32)
+    for change, left, right in ((.6, 101, 251), (-.6, 99, 249), (.4, 100, 250), (9, 109, 255),
+                                (-120, 0, 130)):
+        pasted = faces.pasted(photo, np.full([40, 40, 3], change, np.float32),
+                              faces.scaling(0, 0, 1), share)
+        assert (pasted[:, :20] == left).all() and (pasted[:, 20:] == right).all()
+
+
 def test_a_face_that_is_not_in_the_photo_changes_nothing():
     photo = np.full([40, 40, 3], 7, np.uint8)
     pasted = faces.pasted(photo, np.ones([8, 8, 3], np.float32) * 50, faces.scaling(900, 0, 1),

@@ -1,11 +1,20 @@
 """Image files and ranges."""
 
+import importlib
+import warnings
+
 import numpy as np
 import pytest
 from PIL import Image
 
 import imlib
 from pylib import UserError
+
+
+def test_an_import_hides_no_warnings():
+    before = list(warnings.filters)
+    importlib.reload(imlib)
+    assert warnings.filters == before
 
 
 def test_ranges():

@@ -2,8 +2,11 @@
 
 import math
 import os
+import subprocess
+import sys
 
 import pytest
+from conftest import ROOT
 
 import pylib
 from pylib.processes import cpu_quota
@@ -12,6 +15,26 @@ from pylib.processes import cpu_quota
 @pytest.mark.parametrize('processes', [1, 2, None])
 def test_parallel_map_keeps_the_order(processes):
     assert list(pylib.parallel_map(abs, range(-20, 0), processes)) == list(range(20, 0, -1))
+
+
+IN_WORKERS = """
+import pylib
+from pylib.command import in_command
+def is_tuned(item):
+    return in_command()
+def main():
+    print(*pylib.parallel_map(is_tuned, range(2), 2))
+if __name__ == "__main__":
+    print(*pylib.parallel_map(is_tuned, range(2), 2))
+    pylib.run_command(main)
+"""
+
+
+def test_workers_of_a_command_are_tuned_as_it_is(tmp_path):
+    (tmp_path / 'x.py').write_text(IN_WORKERS)
+    done = subprocess.run([sys.executable, str(tmp_path / 'x.py')], capture_output=True, text=True,
+                          env=dict(os.environ, PYTHONPATH=str(ROOT)))
+    assert done.stdout == 'False False\nTrue True\n', done.stderr
 
 
 def test_parallel_map_of_nothing():

@@ -58,7 +58,7 @@ def test_what_is_named_otherwise_is_said(run, data):
         path.rename(path.with_suffix('.JPG'))
     done = check(run)
     assert done.status == 0
-    assert '60 files have another extension than listed (000001.JPG for 000001.jpg)' in done.out
+    assert '60 files found by another extension than listed (000001.JPG for 000001.jpg)' in done.out
 
 
 def test_everything_wrong_is_found_and_reported(run, data):
@@ -85,6 +85,13 @@ def test_everything_wrong_is_found_and_reported(run, data):
     assert found['listed twice'] == ['000058.jpg']
     for text in ('000002.jpg', '000003.jpg', '000005.jpg', '1 listed twice'):
         assert text in done.out
+
+
+def test_an_empty_image_folder(run, data):
+    shutil.rmtree(str(data / 'img_align_celeba'))
+    (data / 'img_align_celeba').mkdir()
+    done = check(run)
+    assert done.status == 2 and done.err.endswith('; it is empty\n') and done.err.count('\n') == 1
 
 
 @pytest.mark.parametrize('flags, complaint', [

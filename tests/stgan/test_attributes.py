@@ -74,3 +74,6 @@ def test_changes_are_steps_between_off_and_on():
     np.testing.assert_array_equal(found, on_off[0])
     np.testing.assert_array_equal(attributes.changes({'Male': .5}, names, .25), [0, .25, 0])
     assert found.dtype == np.float32 and not attributes.changes({}, names, .5).any()
+    for value in (11, -11, float('nan')):
+        with pytest.raises(ValueError, match='Bald=.*expected a number from -10 to 10'):
+            attributes.changes({'Bald': value}, names, .5)

@@ -4,6 +4,8 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -58,7 +60,9 @@ KAGGLE = 'image_id,Bald,Male\na.jpg,-1,1\nb.jpg,1,-1\n'
     PLAIN.encode(), b'\xef\xbb\xbf' + PLAIN.encode(), PLAIN.replace('\n', '\r\n').encode(),
     b'\n \n' + PLAIN.encode() + b'\n\n', PLAIN.replace(' ', '\t').encode(), KAGGLE.encode(),
     b'\xef\xbb\xbf' + KAGGLE.replace('\n', '\r\n').encode(), KAGGLE.replace(',', ';').encode(),
-    KAGGLE.replace('a.jpg', '"a.jpg"').replace(',1', ', 1').encode(), b'2\n' + KAGGLE.encode()])
+    KAGGLE.replace('a.jpg', '"a.jpg"').replace(',1', ', 1').encode(), b'2\n' + KAGGLE.encode(),
+    PLAIN.encode('utf-16'), b'\xfe\xff' + KAGGLE.encode('utf-16-be'),
+    b'2\n\n\n' + PLAIN[2:].encode(), b'2\n\n' + KAGGLE.encode()])
 @pytest.mark.parametrize('extension', ['.txt', '.csv'])
 def test_lists_as_people_have_them(tmp_path, content, extension):
     """Marks and line ends of Windows, blank lines, commas or semicolons, under either name."""
@@ -78,6 +82,10 @@ def test_lists_as_people_have_them(tmp_path, content, extension):
     ('\n<!DOCTYPE html>\n<html><body>Virus scan warning', ":2: a web page ('<!DOCTYPE html>')"),
     (KAGGLE.replace('-1', '0'), ":2: expected values 1 or -1, found '0'"),
     (KAGGLE.replace(',1\n', '\n'), ':1: 2 attribute names, but 1 values follow'),
+    (PLAIN.replace('a.jpg', 'a\0.jpg'), ':3: zero bytes, which no text has; download it again'),
+    (PLAIN.encode('utf-16-le').decode(), ':1: zero bytes'), ('\0' * 4096, ':1: zero bytes'),
+    ('60,000' + PLAIN[1:], ":1: says '60000' images, but 2 lines follow"),
+    ('60.000' + PLAIN[1:], ":1: says '60000' images, but 2 lines follow"),
     ('', ': empty'), (' \n\n', ': empty'), ('2\n', ': expected a count'),
     ('image_id,Bald,Male\n', ': expected a count'), ('2,\n', ': expected a count')])
 def test_other_files_under_the_name_of_the_list(tmp_path, content, complaint):
@@ -91,7 +99,7 @@ def test_other_files_under_the_name_of_the_list(tmp_path, content, complaint):
 
 def test_a_list_in_another_encoding(tmp_path):
     path = tmp_path / 'list_attr_celeba.txt'
-    path.write_bytes(PLAIN.encode('utf-16'))
+    path.write_bytes(PLAIN.replace('Bald', 'Garçon').encode('latin-1'))
     with pytest.raises(UserError, match='list_attr_celeba.txt: not a text file in UTF-8'):
         celeba.read_attribute_list(str(path))
 
@@ -139,7 +147,7 @@ def test_split_by_partition_file(tmp_path):
     with pytest.raises(UserError, match=r'partition.txt:2: expected `file 0|1|2`'):
         celeba.split_parts('partition', ['a', 'b'], str(path))
     path.write_text('a 0\n')
-    with pytest.raises(UserError, match='1 images of the attribute list are missing'):
+    with pytest.raises(UserError, match='lacks 1 image of the attribute list'):
         celeba.split_parts('partition', ['a', 'b'], str(path))
 
 
@@ -173,7 +181,7 @@ def test_png_folder_comes_first(tmp_path, toy_data):
     shutil.copytree(str(toy_data), str(tmp_path / 'toy'))
     (tmp_path / 'toy' / 'img_align_celeba_png').mkdir()
     data_set = CelebA(str(tmp_path / 'toy'))
-    with pytest.raises(UserError, match=r'2 of 2 images are missing \(000001.png, 000002.png\)'):
+    with pytest.raises(UserError, match=r'lacks 2 of 2 images \(000001.png, 000002.png\)'):
         data_set.paths([0, 1])
 
 
@@ -206,6 +214,28 @@ def test_kaggles_archive(data_set):
     assert all(os.path.exists(path) for path in read.paths(range(60)))
 
 
+def test_an_image_folder_far_down(data_set):
+    for name in ('one', 'two'):
+        (data_set / 'img_align_celeba').rename(data_set / name)
+        (data_set / 'img_align_celeba').mkdir()
+        (data_set / name).rename(data_set / 'img_align_celeba' / 'img_align_celeba')
+    read = CelebA(str(data_set))
+    assert read.folder == str(data_set) + 3 * '/img_align_celeba'
+    assert read.notes == [f'the images are in {read.folder}'] and read.paths([59])
+
+
+@pytest.mark.usefixtures('read_only')    # for root may list every folder
+def test_an_image_folder_that_may_not_be_listed():
+    with tempfile.TemporaryDirectory() as folder:
+        write_list(Path(folder), 'a.jpg 1 1 1')
+        images = Path(folder) / 'img_align_celeba'
+        images.mkdir(0o300)
+        with pytest.raises(UserError) as error:
+            CelebA(folder).paths([0])
+        images.chmod(0o700)
+    assert str(error.value) == f'{images}: cannot be listed (Permission denied)'
+
+
 def test_folders_within_the_folder_that_are_listed(data_set):
     """Only a folder of the same name, beside no images, is taken for the image folder."""
     (data_set / 'img_align_celeba' / 'img_align_celeba').mkdir()
@@ -218,7 +248,7 @@ def test_other_extensions_than_listed(data_set, extension):
         path.rename(path.with_suffix(extension))
     read = CelebA(str(data_set))
     assert read.paths([0, 1])[1] == str(data_set / 'img_align_celeba' / ('000002' + extension))
-    assert read.notes == [f'2 files have another extension than listed (000001{extension} for '
+    assert read.notes == [f'2 files found by another extension than listed (000001{extension} for '
                           '000001.jpg)']
     read.paths([0, 1])
     assert len(read.notes) == 1
@@ -239,7 +269,7 @@ def test_what_is_there_is_said_if_no_image_is(data_set):
     folder = data_set / 'img_align_celeba'
     for path in folder.glob('*.jpg'):
         path.rename(path.with_suffix('.webp'))
-    with pytest.raises(UserError, match=r'1 of 1 images are missing \(000003.jpg\); there is '
+    with pytest.raises(UserError, match=r'lacks 1 of 1 image \(000003.jpg\); there is '
                                         r'000001.webp, 000002.webp, 000003.webp, ...$'):
         CelebA(str(data_set)).paths([2])
 

@@ -45,12 +45,21 @@ def test_attgan_and_384_recipes_are_legal():
     (['--seed', '2147483648'], '--seed 2147483648'), (['--epoch', '0'], '--epoch 0'),
     (['--atts', 'Bald', 'Bald'], '--atts'), (['--dec_layers', '4'], '--dec_layers 4'),
     (['--stu_layers', '3'], '--stu_layers 3'),
-    (['--experiment_name', '../elsewhere'], '--experiment_name'),
+    (['--experiment_name', 'a\\b'], '--experiment_name'),
     (['--one_more_conv', '3', '--dec_dim', '2'], '--dec_dim 2')])
 def test_illegal_values_are_named(arguments, complaint):
     with pytest.raises(UserError) as error:
         parse(*arguments)
     assert str(error.value).startswith(complaint)
+
+
+@pytest.mark.parametrize('name, folder', [
+    ('128', 'output/128'), ('a b', 'output/a b'), ('-[a]', 'output/-[a]'), ('...', 'output/...'),
+    ('models/toy', 'models/toy'), ('./toy/', './toy'), ('/abs/x', '/abs/x'), ('../x', '../x'),
+    ('.', '.'), ('..', '..'), ('/', '/')])
+def test_a_slash_makes_a_path_of_an_experiment_name(name, folder):
+    for options in (RunConfig, TestConfig):
+        assert parse(f'--experiment_name={name}', options=options).folder == folder
 
 
 @pytest.mark.parametrize('arguments', [['--use_stu', 'maybe'], ['--mode', 'gan'], ['--bogus', '1'],
@@ -110,6 +119,8 @@ def test_changed_options_show_their_defaults():
     (['--test_slide'], '--test_slide and --test_att'),
     (['--test_slide', '--test_att', 'Bald', '--test_atts', 'Male'], '--test_slide slides one'),
     (['--test_slide', '--test_att', 'Bald', '--n_slide', '1'], '--n_slide 1'),
+    (['--test_slide', '--test_att', 'Bald', '--test_int_min', '1'], '--test_int_max 1.0: a slide '
+     'from --test_int_min 1.0 needs another end'),
     (['--test_atts', 'Bald', '--test_ints', '1', '2'], '--test_ints: expected 1'),
     (['--test_slide', '--test_att', 'Bald', '--test_int', '2'], '--test_int: has no effect with '
      '--test_slide'),

@@ -128,6 +128,18 @@ def test_images_of_another_size_are_never_used(tmp_path, size, crop, reason, ext
     assert indices.tolist() == [1] and unreadable == [(other, reason)]
 
 
+def test_what_is_no_image_is_named_in_plain_words(tmp_path):
+    picture = Image.effect_noise((178, 218), 50).convert('RGB')
+    for kind in ('webp', 'gif'):
+        picture.save(str(tmp_path / kind), format=kind)
+    (tmp_path / 'folder').mkdir()
+    (tmp_path / 'link').symlink_to(tmp_path / 'nowhere')
+    paths = [str(tmp_path / name) for name in ('webp', 'gif', 'folder', 'link')]
+    assert [reason for _, reason in data.unreadable_images(paths, 64, True)] == [
+        'in WEBP format, expected JPEG or PNG', 'in GIF format, expected JPEG or PNG',
+        'Is a directory', 'No such file or directory']
+
+
 def test_another_size_is_replaced_in_training(tmp_path, toy_data, capfd):
     shutil.copytree(str(toy_data), str(tmp_path / 'toy'))
     celeba = CelebA(str(tmp_path / 'toy'), DEFAULT_ATTRIBUTES)
@@ -142,7 +154,7 @@ def test_another_size_is_replaced_in_training(tmp_path, toy_data, capfd):
         batches.recover(session, 0, error.value)
         session.run(batches.batch)
     assert batches.stream.bad == {sample}
-    assert f'{path}: not a readable image (178x178 pixels, expected' in capfd.readouterr().err
+    assert f'{path}: unusable image (178x178 pixels, expected' in capfd.readouterr().err
 
 
 def test_squares_that_are_reduced_a_lot_are_said_once(tmp_path, monkeypatch, capfd):
@@ -226,7 +238,7 @@ def test_a_corrupt_jpeg_is_replaced_and_named(tmp_path, toy_data, capfd):
                 assert batch.number == number
                 number += 1
     assert batches.stream.bad == {spoiled}
-    assert f'warning: {path}: not a readable image' in capfd.readouterr().err
+    assert f'warning: {path}: unusable image' in capfd.readouterr().err
 
 
 def test_too_many_corrupt_images_stop_the_run(tmp_path, toy_data):
@@ -239,7 +251,7 @@ def test_too_many_corrupt_images_stop_the_run(tmp_path, toy_data):
         batches.seek(session, 0)
         with pytest.raises(tf.errors.OpError) as error:
             session.run(batches.batch)
-        with pytest.raises(UserError, match='2 of .* images are unreadable, at most 1 may be'):
+        with pytest.raises(UserError, match='2 of .* images are unusable, at most 1 may be'):
             batches.recover(session, 0, error.value)
 
 
@@ -269,7 +281,7 @@ def test_load_images_leaves_out_and_names_the_broken_ones(tmp_path, toy_data, ca
     warnings = [line for line in capfd.readouterr().err.splitlines() if 'warning: ' in line]
     assert len(warnings) == 3
     for path, line in zip((paths[1], paths[4], paths[5]), warnings):
-        assert f'warning: {path}: not a readable image' in line
+        assert f'warning: {path}: unusable image' in line
 
 
 @pytest.mark.parametrize('heals', [True, False])

@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import people
 import pytest
-from conftest import GOLDEN, ROOT
+from conftest import ROOT
 from exported import set_label
 from PIL import Image
 
@@ -16,16 +16,36 @@ from imlib import faces
 from pylib import UserError
 from stgan import attributes, data, photos
 from stgan.config import RunConfig
-from stgan.editing import Editor
+from stgan.editing import EditGraph, Editor
+from tflib import tf, utils
 
 EDIT = 'scripts/edit_photos.py'
 NAMED = '--experiment_name', 'toy', '--device', 'cpu', '--threads', 2
 
 
 @pytest.fixture(scope='module')
-def editor():
-    """An experiment of 32x32 pixels."""
-    with Editor(str(GOLDEN / 'current_run'), device='cpu', threads=2) as opened:
+def experiment(tmp_path_factory):
+    """An experiment folder: few layers, which open soon, with random weights."""
+    folder = tmp_path_factory.mktemp('experiment') / 'toy'
+    config = RunConfig(experiment_name='toy', img_size=32, atts=('Bangs', 'Eyeglasses', 'Male'),
+                       enc_layers=2, dec_layers=2, stu_layers=1, enc_dim=4, dec_dim=4, stu_dim=4,
+                       dis_layers=2)
+    config.save(str(folder))
+    with tf.Graph().as_default(), utils.session('cpu') as session:
+        EditGraph(config)
+        random = np.random.RandomState(0)
+        for variable in tf.global_variables():
+            shape = variable.shape.as_list()
+            variable.load(random.normal(0, .15, shape) if 'weights' in variable.name
+                          else np.full(shape, .5), session)
+        (folder / 'checkpoints').mkdir()
+        tf.train.Saver().save(session, str(folder / 'checkpoints' / 'Epoch_(1)_(1of1).ckpt'))
+    return folder
+
+
+@pytest.fixture(scope='module')
+def editor(experiment):
+    with Editor(str(experiment), device='cpu', threads=2) as opened:
         yield opened
 
 
@@ -35,10 +55,10 @@ def astronaut():
 
 
 @pytest.fixture
-def studio(tmp_path):
+def studio(tmp_path, experiment):
     """tmp_path with that experiment in output/toy and two photos, one without a face, in in/."""
     (tmp_path / 'output').mkdir()
-    shutil.copytree(str(GOLDEN / 'current_run'), str(tmp_path / 'output' / 'toy'))
+    shutil.copytree(str(experiment), str(tmp_path / 'output' / 'toy'))
     (tmp_path / 'in').mkdir()
     shutil.copy(people.ASTRONAUT, str(tmp_path / 'in' / 'astronaut.png'))
     shutil.copy(people.WITHOUT_FACE[0], str(tmp_path / 'in' / 'cat.png'))
@@ -67,6 +87,11 @@ def test_only_the_face_changes_and_as_the_network_says(editor, astronaut):
     assert side * .7 < np.ptp(rows) < side * 1.1 and side * .7 < np.ptp(columns) < side * 1.1
     assert abs(columns.mean() - eyes[:, 0].mean()) < side / 6
     assert changed[80:150, 195:255].mean() > .5
+    # The corners of what the network sees are outside of the mask.
+    face = photos.EditableFace(editor, astronaut, astronaut.faces[0].landmarks)
+    middle = face.outline.mean(axis=0)
+    for x, y in np.rint(middle + .9 * (face.outline - middle)).astype(int):
+        assert not changed[y - 2:y + 3, x - 2:x + 3].any()
 
 
 def test_units_of_an_edit(editor, astronaut):
@@ -237,16 +262,23 @@ def test_command_goes_on_after_a_photo_without_a_face(run, studio):
 
 
 def test_recipe_repeats_an_edit(run, studio):
-    arguments = ['in/astronaut.png', *NAMED]
-    assert run(EDIT, *arguments, '--set', 'Male=-1', 'Bangs=0.5', '--output_dir', 'a').status == 0
-    made = (studio / 'a' / 'astronaut.png')
+    Image.fromarray(people.crowd(600, 600)).save(str(studio / 'in' / 'crowd.png'))
+    arguments = ['in/crowd.png', *NAMED]
+    assert run(EDIT, *arguments, '--set', 'Male=-1', 'Bangs=0.5', '--face', 2,
+               '--output_dir', 'a').status == 0
+    made = (studio / 'a' / 'crowd.png')
     assert run(EDIT, *arguments, '--recipe', made, '--output_dir', 'b').status == 0
-    assert (studio / 'b' / 'astronaut.png').read_bytes() == made.read_bytes()
-    text = Image.open(str(made)).text['stgan']
-    recipe = json.loads(text)
-    assert recipe['values'] == {'Male': -1, 'Bangs': .5} and recipe['numbers'] == [1]
+    assert (studio / 'b' / 'crowd.png').read_bytes() == made.read_bytes()
+    recipe = json.loads(Image.open(str(made)).text['stgan'])
+    assert recipe['values'] == {'Male': -1, 'Bangs': .5} and recipe['numbers'] == [2]
+    # The face is where the recipe says, whatever would be found.
+    recipe['faces'] = (np.array(recipe['faces']) + 3).tolist()
+    (studio / 'recipe.json').write_text(json.dumps(recipe))
+    assert run(EDIT, *arguments, '--recipe', 'recipe.json', '--output_dir', 'b2').status == 0
+    moved = json.loads(Image.open(str(studio / 'b2' / 'crowd.png')).text['stgan'])
+    np.testing.assert_allclose(moved['faces'], recipe['faces'], atol=.001)
     # From a text, and to a JPEG of another photo, where faces are looked for; other weights.
-    recipe['weights'] = '0'
+    recipe['weights'], recipe['numbers'] = '0', [1]
     (studio / 'recipe.json').write_text(json.dumps(recipe))
     Image.fromarray(people.pixels(people.HOPPER)).save(str(studio / 'in' / 'hopper.webp'))
     done = run(EDIT, 'in/hopper.webp', *NAMED, '--recipe', 'recipe.json', '--format', 'jpeg',
@@ -255,7 +287,8 @@ def test_recipe_repeats_an_edit(run, studio):
     other = json.loads(Image.open(str(studio / 'c' / 'hopper.jpg')).info['comment'].decode())
     assert other['values'] == recipe['values'] and other['faces'] != recipe['faces']
     for text in ('{"stgan": 2}', '{}', '{"stgan": 1, "x": 3}', '{', '{"stgan": [[[[',
-                 json.dumps(dict(recipe, faces=[[1]])), json.dumps(dict(recipe, values=[]))):
+                 json.dumps(dict(recipe, faces=[[1]])), json.dumps(dict(recipe, values=[])),
+                 json.dumps(dict(recipe, values={'Male': 1e9}))):
         (studio / 'recipe.json').write_text(text)
         done = run(EDIT, *arguments, '--recipe', 'recipe.json', '--output_dir', 'd')
         assert done.status == 2 and done.err.startswith('error: recipe.json: holds no recipe')
@@ -306,6 +339,8 @@ def test_bad_commands(run, studio):
             ([], 'nothing to do: say what with --set'),
             (['--set', 'Male'], '--set Male: expected an attribute and a number'),
             (['--set', 'Male=nan'], '--set Male=nan: expected'),
+            (['--set', 'Male=11'], '--set Male=11: expected an attribute and a number from -10'),
+            (['--slide', 'Male', '--slide_max', 99], '--slide_max 99.0: expected at most 10'),
             (['--set', 'Male=1', 'Male=2'], '--set: an attribute is named twice'),
             (['--set', 'Hat=1'], '--set Hat: the experiment edits Bangs'),
             (['--slide', 'Hat'], '--slide Hat: the experiment edits Bangs'),

@@ -66,9 +66,13 @@ def test_sheets_of_equal_settings_are_listed_together(tmp_path):
 def test_missing_sheets_are_refused_unless_told(tmp_path):
     write_folder(tmp_path)
     (tmp_path / '000001.png').unlink()
-    with pytest.raises(UserError, match=r'1 of 2 sheets are missing \(000001.png'):
+    with pytest.raises(UserError, match=r'lacks 1 of 2 sheets \(000001.png'):
         sheets.open_folder(str(tmp_path))
     assert list(sheets.open_folder(str(tmp_path), allow_incomplete=True).labels) == ['000002.png']
+    (tmp_path / '000002.png').rename(tmp_path / '2.png')
+    with pytest.raises(UserError, match=r'lacks 2 of 2 sheets \(000001.png, ...\); labels'
+                                        '.csv does not list 2.png; run test.py again'):
+        sheets.open_folder(str(tmp_path))
 
 
 def test_lossy_sheets_are_refused_unless_told(tmp_path):
@@ -225,7 +229,7 @@ def test_images_that_are_no_sheets_are_never_cleared(tmp_path):
     """--output_dir may be a data folder by mistake."""
     imlib.write(str(tmp_path / '000001.png'), np.zeros([218, 178, 3], np.uint8))
     folder = of_test(tmp_path)
-    assert 'has 1 images that no sheet.json describes' in folder.conflict
+    assert 'has 1 image that no sheet.json describes' in folder.conflict
     with pytest.raises(UserError, match='000001.png is no sheet; name another folder'):
         folder.clear()
     assert list(contents(tmp_path)) == ['000001.png']
@@ -252,7 +256,7 @@ def test_unreadable_images_are_left_out_and_listed(tmp_path):
     of_test(tmp_path, labels={'000001.png': ('image.jpg', [0, 1])}).write_description()
     assert list(sheets.open_folder(str(tmp_path)).left_out) == ['000002.png']
     of_test(tmp_path).write_description()
-    with pytest.raises(UserError, match='1 of 2 sheets are missing'):
+    with pytest.raises(UserError, match='lacks 1 of 2 sheets'):
         sheets.open_folder(str(tmp_path))
 
 
@@ -313,5 +317,5 @@ def test_conditions_of_the_paper():
     assert reports.unlike_paper(sheets.SheetFolder('x', 128, columns, None, labels)) == []
     columns = sheets.single_plan(RunConfig(), 1.).columns
     assert reports.unlike_paper(sheets.SheetFolder('x', 64, columns, None, {'1.png': None})) == [
-        '1 sheets instead of 19962', '64x64 pixels instead of 128x128',
+        '1 sheet instead of 19962', '64x64 pixels instead of 128x128',
         '1 intensity instead of 2']

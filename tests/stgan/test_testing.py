@@ -55,7 +55,7 @@ def test_square_photos(run, workspace, toy_data):
     assert done.status == 2 and '--use_cropped_img' in done.err
     done = run(*command, '--use_cropped_img')
     assert done.status == 0, done.err
-    assert '1 files have another extension than listed (000060.png for 000060.jpg)' in done.out
+    assert '1 file found by another extension than listed (000060.png for 000060.jpg)' in done.out
     sheet = imlib.read(str(workspace / 'output' / 'toy' / 'sample_testing' / '000060.png'))
     assert np.abs(sheet[:, :32].astype(int) - image).max() <= 1    # to [-1,1] and back
 
@@ -251,7 +251,7 @@ def test_an_interrupted_clear_goes_on_without_it(run, workspace, tested, monkeyp
 
 
 def test_unreadable_images_have_no_sheets_and_are_listed(run, workspace, toy_data):
-    """Promise 11, for tests: named, counted, left out, and repaired ones are made up for."""
+    """Named, counted, left out, and repaired ones are made up for."""
     shutil.copytree(str(toy_data), str(workspace / 'data'))
     path = workspace / 'data' / 'img_align_celeba' / '000056.jpg'
     content = path.read_bytes()
@@ -260,8 +260,8 @@ def test_unreadable_images_have_no_sheets_and_are_listed(run, workspace, toy_dat
     for _ in range(2):
         done = run(*command)
         assert done.status == 0 and 'Traceback' not in done.err
-        assert 'data/img_align_celeba/000056.jpg: not a readable image' in done.err
-        assert '1 of 6 images could not be read, see sheet.json' in done.out
+        assert 'data/img_align_celeba/000056.jpg: unusable image' in done.err
+        assert '1 of 6 images unusable, see sheet.json' in done.out
         folder = workspace / 'output' / 'toy' / 'sample_testing'
         assert sorted(path.name for path in folder.glob('*.png')) == [
             '000055.png', '000057.png', '000058.png', '000059.png', '000060.png']
@@ -271,7 +271,7 @@ def test_unreadable_images_have_no_sheets_and_are_listed(run, workspace, toy_dat
         assert (entry['sheet'], entry['image']) == ('000056.png', '000056.jpg')
     done = run('psnr_ssim.py', '--experiment_name', 'toy')
     assert done.status == 0 and re.search(r'this run\W+5\W', done.out)
-    assert '1 images of the test could not be read and have no sheets (000056.jpg)' in done.out
+    assert '1 unusable image of the test without a sheet (000056.jpg)' in done.out
     summary = read_json(str(workspace / 'output' / 'toy' / 'psnr_ssim.json'))
     assert (summary['images'], summary['unreadable_images']) == (5, 1)
     path.write_bytes(content)

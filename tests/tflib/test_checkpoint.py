@@ -115,7 +115,6 @@ def zero(path):
                          ids=['cut', 'zeroed', 'missing'])
 @pytest.mark.parametrize('part', ['.index', '.data-00000-of-00001'])
 def test_a_damaged_newest_one_is_skipped_and_named(tmp_path, capfd, change, part):
-    """Promise 3."""
     saved(tmp_path, 'a', 'b')
     change(tmp_path / ('b' + part))
     assert checkpoint.latest(str(tmp_path)) == str(tmp_path / 'a')
@@ -312,17 +311,32 @@ def test_what_a_command_line_means(tmp_path, monkeypatch, meant):
     saved(tmp_path / 'run' / 'checkpoints', 'a', 'b')
     monkeypatch.chdir(tmp_path)
     name = 'a' if 'a.index' in meant else 'b'
-    assert os.path.normpath(checkpoint.meant_by(meant)) == f'run/checkpoints/{name}'
+    assert os.path.normpath(checkpoint.meant_by(meant, 'checkpoints')) == f'run/checkpoints/{name}'
     monkeypatch.chdir(tmp_path / 'run' / 'checkpoints')
-    assert checkpoint.meant_by('checkpoint') == './b'
-    assert checkpoint.meant_by('.') == './b'
+    assert checkpoint.meant_by('checkpoint', 'checkpoints') == './b'
+    assert checkpoint.meant_by('.', 'checkpoints') == './b'
 
 
 @pytest.mark.parametrize('meant', ['nothing', 'empty', 'nothing.index', 'empty/checkpoint'])
 def test_no_checkpoint_is_meant(tmp_path, meant):
     (tmp_path / 'empty').mkdir()
     with pytest.raises(UserError, match=f'{meant}: no checkpoint; train first'):
-        checkpoint.meant_by(str(tmp_path / meant))
+        checkpoint.meant_by(str(tmp_path / meant), 'checkpoints')
+
+
+@pytest.mark.parametrize('content', [b'{"img_size": 64}', b'', b'\xff\xd8\xff\xe0' * 50])
+def test_other_files_are_no_checkpoints(tmp_path, content):
+    (tmp_path / 'setting.txt').write_bytes(content)
+    with pytest.raises(UserError, match='setting.txt: not a checkpoint; name one, one of its'):
+        checkpoint.meant_by(str(tmp_path / 'setting.txt'), 'checkpoints')
+
+
+def test_a_checkpoint_of_something_else_is_named(tmp_path):
+    path = write(tmp_path, x=1.)
+    with tf.Graph().as_default(), tf.variable_scope('other'):
+        variables = [tf.get_variable('x', [])]
+        with pytest.raises(UserError, match='holds net, of which this model has none .other.; it'):
+            checkpoint.check_fits(path, variables)
 
 
 STATES = {

@@ -43,7 +43,7 @@ def test_scale_stays_between_one_and_the_largest_float():
 
 
 def test_two_to_the_32_wastes_34_updates():
-    """Fault 12: why the scale starts at 2^15 here."""
+    """Why the scale starts at 2^15 here, and not at ModelZoo's 2^32."""
     steps, scale = 0, 2. ** 32
     while scale > 2. ** 15:
         scale = run_rule('xx', start=scale)[-1][0]

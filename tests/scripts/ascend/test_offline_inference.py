@@ -194,7 +194,7 @@ def test_bad_bins(run, workspace, toy_data):
             (['--output_dir', 'other', '--img', *IMAGES],
              'error: other/input1: has other files than those of this test (2_0.bin)'),
             (['--dataroot', 'data', '--img', 3],
-             'error: data/img_align_celeba/000003.jpg: not a readable image')):
+             'error: data/img_align_celeba/000003.jpg: unusable image')):
         done = run(*TO_BINS, *arguments)
         errors = [line for line in done.err.splitlines() if line.startswith('error: ')]
         assert done.status == 2 and len(errors) == 1 and message in errors[0], done.err
@@ -295,8 +295,11 @@ def test_script_options(tmp_path):
 def test_script_keeps_the_status_of_a_step(workspace):
     tools = fake_tool(workspace, 'atc', '#!/bin/sh\necho E10001 >&2\nexit 7\n')
     fake_tool(workspace, 'msame', '#!/bin/sh\n')
-    status, _, err = offline(workspace, '--experiment_name=toy', path=tools)
-    assert status == 7 and err.endswith('E10001\n')
+    for name in ('toy', './output/toy'):
+        status, _, err = offline(workspace, f'--experiment_name={name}', path=tools)
+        assert status == 7 and err.endswith('E10001\n')
+        assert (workspace / 'output' / 'toy' / 'offline' / 'toy.pb').exists()
+        shutil.rmtree(str(workspace / 'output' / 'toy' / 'offline'))
     status, _, err = offline(workspace, '--experiment_name=nobody', path=tools)
     assert status == 2 and err.endswith('is --experiment_name right?\n')
     assert not (workspace / 'output' / 'nobody').exists()

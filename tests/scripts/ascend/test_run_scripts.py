@@ -92,6 +92,21 @@ def test_every_argument_is_passed_on(tmp_path, stand_in):
     assert (tmp_path / 'output' / '3' / 'train_3.log').read_text().count('epoch 1') == 4
 
 
+@pytest.mark.parametrize('name, is_cleared', [('Epoch_(1)_(4of4).ckpt', True),
+                                              ('Epoch_(2)_(4of4).ckpt', False)])
+def test_sheets_of_earlier_weights_are_made_anew(tmp_path, stand_in, name, is_cleared):
+    folder = tmp_path / 'output' / 'STGAN_bs64_1p_acc'
+    for path, text in (('checkpoints/checkpoint',
+                        'model_checkpoint_path: "Epoch_(2)_(4of4).ckpt"\n'
+                        'all_model_checkpoint_paths: "Epoch_(1)_(4of4).ckpt"\n'),
+                       ('sample_testing/sheet.json', f'{{\n    "checkpoint": "{name}",\n')):
+        (folder / path).parent.mkdir(parents=True)
+        (folder / path).write_text(text)
+    status, _, err = finish('full', tmp_path, '--data_path=d', python=stand_in())
+    assert (status, err) == (0, '')
+    assert ('--clear' in calls(tmp_path)[1][1]) is is_cleared
+
+
 def test_precision_mode_chooses_the_command(tmp_path, stand_in):
     status, _, err = finish('performance', tmp_path, '--data_path=d', python=stand_in())
     assert status == 0, err

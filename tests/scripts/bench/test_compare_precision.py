@@ -3,6 +3,7 @@
 import pytest
 
 from pylib import read_json
+from scripts.bench.compare_precision import has_older_sheets
 from tflib import tf
 
 CLASSIC = tf.__version__.startswith('1.')
@@ -32,6 +33,18 @@ def test_where_nothing_can_be_compared_nothing_is_trained(run, tmp_path, toy_dat
     done = run('scripts/bench/compare_precision.py', '--dataroot', toy_data, '--device', 'cpu')
     assert done.status == 2 and 'no 16-bit convolutions' in done.err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('name, is_older', [
+    (None, False), ('Epoch_(2)_(4of4).ckpt', False), ('Epoch_(1)_(4of4).ckpt', True)])
+def test_sheets_of_earlier_weights_are_noticed(workspace, monkeypatch, name, is_older):
+    """Else test.py would refuse to go on after training did."""
+    folder = workspace / 'output' / 'toy' / 'sample_testing'
+    if name:
+        folder.mkdir()
+        (folder / 'sheet.json').write_text(f'{{"checkpoint": "{name}"}}')
+    monkeypatch.chdir(workspace)
+    assert has_older_sheets('toy') is is_older
 
 
 @pytest.mark.parametrize('flags, complaint', [
