@@ -162,7 +162,7 @@ async function fetchBefore() {
   state.patch = null;
   byId('canvas').width = image.width;
   byId('canvas').height = image.height;
-  byId('stage').style.setProperty('--ratio', image.width / image.height);
+  byId('viewer').style.setProperty('--ratio', image.width / image.height);
   draw();
 }
 
@@ -316,7 +316,9 @@ function buildSliders() {
     let before = null;
     input.addEventListener('input', () => {
       if (before === null) before = snapshot();
-      setValue(name, Math.abs(input.value) < .075 ? 0 : Number(input.value));
+      // A hand does not hit 0 by itself, the keyboard does.
+      const near = input.matches(':active') && Math.abs(input.value) < .075;
+      setValue(name, near ? 0 : Number(input.value));
       edit();
     });
     input.addEventListener('change', () => {
@@ -403,8 +405,8 @@ function showFaces() {
     button.setAttribute('aria-pressed', button.dataset.all ? faces.join() === numbers.join() :
       numbers.every(number => faces.includes(number)));
   }
-  byId('boxes').hidden = state.kind !== 'photo' || state.view === 'difference';
-  byId('boxes').classList.toggle('quiet', true);
+  byId('boxes').hidden = state.kind !== 'photo' || state.view === 'difference' ||
+    photo.faces.length < 2;    // nothing to choose
   const chosen = photo.faces.filter(face => faces.includes(face.number));
   const count = photo.faces.length;
   byId('faces-note').textContent = faces[0] === 0 ? 'The whole picture is taken for a face.' :
@@ -638,6 +640,7 @@ const NAMED = {g_loss: 'generator loss', d_loss: 'discriminator loss',
   d_loss_att: 'attributes (discriminator)', g_loss_gan: 'adversarial (generator)',
   d_loss_gan: 'adversarial (discriminator)', gp: 'gradient penalty', lr: 'learning rate',
   g_skipped: 'skipped updates (generator)', d_skipped: 'skipped updates (discriminator)',
+  g_loss_scale: 'loss scale (generator)', d_loss_scale: 'loss scale (discriminator)',
   seconds: 'seconds per iteration'};
 const svg = (tag, attributes, text) => {
   const element = document.createElementNS('http://www.w3.org/2000/svg', tag);
@@ -679,7 +682,7 @@ function chart(name, points) {
   }
   picture.append(svg('text', {x: left, y: height - 2}, first.toLocaleString('en')),
     svg('text', {x: width, y: height - 2, 'text-anchor': 'end'}, last.toLocaleString('en')));
-  const cursor = svg('line', {class: 'cursor', y1: 0, y2: height - bottom, x1: -9, x2: -9});
+  const cursor = svg('line', {class: 'cursor', y1: 0, y2: height - bottom, visibility: 'hidden'});
   picture.append(cursor, svg('path', {d: line}));
   picture.addEventListener('pointermove', event => {
     const box = picture.getBoundingClientRect();
@@ -689,11 +692,11 @@ function chart(name, points) {
       Math.abs(point[0] - step) < Math.abs(best[0] - step) ? point : best);
     cursor.setAttribute('x1', x(nearest[0]));
     cursor.setAttribute('x2', x(nearest[0]));
+    cursor.setAttribute('visibility', 'visible');
     now.textContent = `${short(nearest[1])} at ${nearest[0].toLocaleString('en')}`;
   });
   picture.addEventListener('pointerleave', () => {
-    cursor.setAttribute('x1', -9);
-    cursor.setAttribute('x2', -9);
+    cursor.setAttribute('visibility', 'hidden');
     now.textContent = short(newest);
   });
   return make('div', {className: 'chart'}, make('h3', {textContent: title + ' '}, now), picture);

@@ -17,6 +17,9 @@ def encoded(image, format, **options):
     return stream.getvalue()
 
 
+CUT = encoded(Image.effect_noise((200, 200), 50), 'PNG')[:9000]
+
+
 def test_the_same_comes_out_as_without_bounds():
     alpha = Image.fromarray(np.arange(60, dtype=np.uint8).reshape(6, 10))
     picture = Image.open(people.HOPPER).convert('RGB').resize((10, 6))
@@ -38,7 +41,7 @@ def test_a_photo_without_transparency():
 
 @pytest.mark.parametrize('data, said', [
     (b'GIF89a', 'not a JPEG'), (b'', 'not a JPEG'), (b'\xff\xd8\xff' + bytes(99), 'not a JPEG'),
-    (encoded(Image.new('RGB', (30, 30)), 'PNG')[:70], 'not a readable image')])
+    (CUT, 'not a readable image')], ids=range(4))
 def test_what_is_wrong_is_told_in_a_line(data, said):
     with pytest.raises(UserError, match=f'me.png: {said}') as caught:
         bounded.read(data, 'me.png')

@@ -102,8 +102,8 @@ def test_gates_are_those_of_the_plain_generator(shown, astronaut):
     values = {'Male': 1.}
     levels = shown.gates(astronaut['id'], 1, values)
     config = shown.config
-    face = photos.EditableFace(shown._editor, shown.shelf.get(astronaut['id']),
-                               shown.shelf.get(astronaut['id']).faces[0].landmarks)
+    photo = shown.shelf.get(astronaut['id'])
+    face = photos.EditableFace(shown._editor, photo, photos.chosen_faces(photo, 1)[1][0])
     with tf.Graph().as_default() as graph, tf.Session() as session:
         images = tf.placeholder(tf.float32, [1, 32, 32, 3])
         label = tf.placeholder(tf.float32, [1, 3])

@@ -188,7 +188,8 @@ def test_two_users_do_not_see_each_other(browser, served):
 
 @pytest.mark.parametrize('content, said', [
     (b'<svg xmlns="http://www.w3.org/2000/svg"/>', 'not a JPEG, PNG, WebP or TIFF'),
-    (b'\x89PNG\r\n\x1a\n' + bytes(50), 'me.png'), (bytes((20 << 20) + 1), 'more than 20 MB')])
+    (b'\x89PNG\r\n\x1a\n' + bytes(50), 'me.png'), (bytes((20 << 20) + 1), 'more than 20 MB')],
+    ids=range(3))
 def test_errors_are_told_in_words(browser, served, tmp_path, content, said):
     tab = opened(browser, served)
     (tmp_path / 'me.png').write_bytes(content)
@@ -233,7 +234,7 @@ def test_keyboard_and_screen_reader(browser, served):
     tab = opened(browser, served)
     load(tab, people.ASTRONAUT)
     unnamed = tab.run('''Array.from(document.querySelectorAll('button, input, select, textarea'))
-        .filter(e => e.offsetParent && !(e.innerText.trim() || e.getAttribute('aria-label') ||
+        .filter(e => e.offsetParent && !(e.textContent.trim() || e.getAttribute('aria-label') ||
             (e.labels && e.labels.length && e.labels[0].textContent.trim())))
         .map(e => e.outerHTML)''')
     assert unnamed == []
