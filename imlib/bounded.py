@@ -21,7 +21,7 @@ _BEGINNINGS = b'\xff\xd8\xff', b'\x89PNG\r\n\x1a\n', b'RIFF', b'II*\0', b'MM\0*'
 _REFUSED = UserError.exit_status
 
 
-def read(data, name, max_pixels=photos.MAX_PIXELS, seconds=SECONDS):
+def read(data, name, max_pixels=photos.MAX_PIXELS, seconds=SECONDS, memory=MEMORY):
     """Decode the bytes of a photo, see `photos.read`.
 
     Args:
@@ -34,7 +34,8 @@ def read(data, name, max_pixels=photos.MAX_PIXELS, seconds=SECONDS):
         raise UserError(f'{name}: not a JPEG, PNG, WebP or TIFF')
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     environment = dict(os.environ, OPENBLAS_NUM_THREADS='1', OMP_NUM_THREADS='1')
-    command = [sys.executable, '-c', 'from imlib.bounded import main; main()', str(max_pixels)]
+    command = [sys.executable, '-c', 'from imlib.bounded import main; main()', str(max_pixels),
+               str(memory)]
     try:
         done = subprocess.run(command, input=data, capture_output=True, cwd=root, env=environment,
                               timeout=seconds)
@@ -45,15 +46,16 @@ def read(data, name, max_pixels=photos.MAX_PIXELS, seconds=SECONDS):
     try:
         return _unpacked(done.stdout)
     except (ValueError, LookupError, TypeError):    # it was ended, or has crashed
-        raise UserError(f'{name}: cannot be decoded within {MEMORY >> 20} MB of memory, or is '
+        raise UserError(f'{name}: cannot be decoded within {memory >> 20} MB of memory, or is '
                         'damaged') from None
 
 
 def main():
     """The child: a file on standard input, what it holds on standard output."""
-    _limit_memory()
+    max_pixels, memory = map(int, sys.argv[1:])
+    _limit_memory(memory)
     try:
-        decoded = photos.read(io.BytesIO(sys.stdin.buffer.read()), 'photo', int(sys.argv[1]))
+        decoded = photos.read(io.BytesIO(sys.stdin.buffer.read()), 'photo', max_pixels)
     except UserError as error:
         print(str(error).partition('photo: ')[2], file=sys.stderr)
         sys.exit(_REFUSED)
@@ -64,10 +66,10 @@ def main():
         sys.stdout.buffer.write(part)
 
 
-def _limit_memory():
+def _limit_memory(most):
     try:
         import resource  # noqa: PLC0415  (which not every system has)
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
     except (ImportError, ValueError, OSError):
         pass    # the limit of pixels remains
 

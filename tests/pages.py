@@ -7,6 +7,8 @@ import math
 import re
 import shutil
 import socket
+import struct
+import zlib
 
 import numpy as np
 from conftest import GOLDEN, ROOT
@@ -21,6 +23,16 @@ def png(image):
     stream = io.BytesIO()
     image.save(stream, 'PNG')
     return stream.getvalue()
+
+
+def claims(width, height):
+    """A PNG that claims to be as large as that, and ends."""
+    def chunk(kind, data):
+        return (struct.pack('>I', len(data)) + kind + data
+                + struct.pack('>I', zlib.crc32(kind + data)))
+    return (b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', struct.pack('>IIBBBBB', width, height, 8, 2, 0, 0,
+                                                            0))
+            + chunk(b'IDAT', zlib.compress(b'\0' * 1000)) + chunk(b'IEND', b''))
 
 
 def drawn(number):

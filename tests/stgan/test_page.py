@@ -153,22 +153,21 @@ def test_a_photo_without_a_face_says_so(shown):
         shown.edit(found['id'], 'photo', [1], {'Male': 1})
 
 
-def test_what_is_forgotten_is_gone_with_its_faces():
+def test_what_is_forgotten_is_gone_with_its_faces(shown):
     now = [0.]
-    with Editor(str(GOLDEN / 'current_run'), device='cpu', threads=2) as editor:
-        shown = page.Page(editor, lambda: now[0])
-        key = shown.add(drawn(1), 'drawn')['id']
-        shown.edit(key, 'photo', [page.WHOLE], {'Male': 1})
-        now[0] = page.LIFETIME - 1
-        shown.view(key, 'photo', [page.WHOLE])    # which counts as use
-        now[0] = 2 * page.LIFETIME - 2
-        shown.forget()
-        assert len(shown.shelf) == 1 and shown._encoded
-        now[0] = 2 * page.LIFETIME
-        shown.forget()
-        assert len(shown.shelf) == 0 and not shown._encoded
-        with pytest.raises(page.Gone, match='30 minutes'):
-            shown.view(key, 'photo', [page.WHOLE])
+    kept = page.Page(shown._editor, lambda: now[0])
+    key = kept.add(drawn(1), 'drawn')['id']
+    kept.edit(key, 'photo', [page.WHOLE], {'Male': 1})
+    now[0] = page.LIFETIME - 1
+    kept.view(key, 'photo', [page.WHOLE])    # which counts as use
+    now[0] = 2 * page.LIFETIME - 2
+    kept.forget()
+    assert len(kept.shelf) == 1 and kept._encoded
+    now[0] = 2 * page.LIFETIME
+    kept.forget()
+    assert len(kept.shelf) == 0 and not kept._encoded
+    with pytest.raises(page.Gone, match='30 minutes'):
+        kept.view(key, 'photo', [page.WHOLE])
 
 
 class OfSize:

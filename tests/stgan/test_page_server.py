@@ -15,7 +15,7 @@ import zlib
 
 import pytest
 from conftest import ROOT
-from pages import drawn, make_experiment, png, serve
+from pages import claims, drawn, make_experiment, png, serve
 from PIL import Image
 
 from stgan import page_runs, page_server
@@ -57,16 +57,6 @@ def status_and_body(answer):
     first, _, body = answer.partition(b'\r\n\r\n')
     found = re.match(rb'HTTP/1.1 (\d+)', first)
     return (int(found[1]) if found else None), body
-
-
-def claims(width, height):
-    """A PNG that claims to be as large as that, and ends."""
-    def chunk(kind, data):
-        return (struct.pack('>I', len(data)) + kind + data
-                + struct.pack('>I', zlib.crc32(kind + data)))
-    return (b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', struct.pack('>IIBBBBB', width, height, 8, 2, 0, 0,
-                                                            0))
-            + chunk(b'IDAT', zlib.compress(b'\0' * 1000)) + chunk(b'IEND', b''))
 
 
 def text_bomb():
