@@ -23,7 +23,7 @@ from tflib import checkpoint, detection
 MOST_PIXELS = 40_000_000                        # of a photo
 MOST_PHOTOS, LIFETIME = 32, 30 * 60             # kept in memory, and for how many seconds
 MOST_KEPT = 160_000_000                         # pixels of all photos together
-MOST_FACES = 16                                 # encoded ones, of all photos
+MOST_FACES = MOST_VIEWS = 16                    # encoded and reduced ones, of all photos
 PHOTO_SIDE, FACE_SIDE, TILE = 1280, 640, 112    # longest sides of what the page shows, in pixels
 MARGIN = .12                                    # around the face in its view
 MOST_VALUE = 10.                                # of a wish
@@ -108,6 +108,35 @@ def _pixel_count(photo):
     return photo.pixels.size // 3
 
 
+class _Latest:
+    """Things that take long to make: as many as may be kept, the latest used ones."""
+
+    def __init__(self, most):
+        self._most, self._things, self._lock = most, OrderedDict(), threading.Lock()
+
+    def get(self, key, make):
+        """The thing of a key, which `make()` makes if it is not there."""
+        with self._lock:
+            if key in self._things:
+                self._things.move_to_end(key)
+                return self._things[key]
+        thing = make()    # others need not wait; if two make the same, that does no harm
+        with self._lock:
+            self._things[key] = thing
+            while len(self._things) > self._most:
+                self._things.popitem(last=False)
+        return thing
+
+    def forget(self, is_gone):
+        """Forget those for whose key `is_gone(key)` is true."""
+        with self._lock:
+            for key in [key for key in self._things if is_gone(key)]:
+                del self._things[key]
+
+    def __len__(self):
+        return len(self._things)
+
+
 class Page:
     """The edits of a page.
 
@@ -122,7 +151,7 @@ class Page:
         self._editor, self.config = editor, editor.config
         self.weights = checkpoint.fingerprint(editor.checkpoint)
         self.shelf = Shelf(clock)
-        self._encoded, self._lock = OrderedDict(), threading.Lock()
+        self._encoded, self._views = _Latest(MOST_FACES), _Latest(MOST_VIEWS)
 
     def forget(self, key=None):
         """Forget a photo; by default those that are too old."""
@@ -130,9 +159,8 @@ class Page:
             self.shelf.forget()
         else:
             self.shelf.remove(key)
-        with self._lock:
-            for wanted in [each for each in self._encoded if each[0] not in self.shelf]:
-                del self._encoded[wanted]
+        for latest in (self._encoded, self._views):
+            latest.forget(lambda wanted: wanted[0] not in self.shelf)
 
     def add(self, data, name):
         """Take a photo, the bytes of a file: what `describe` says of it."""
@@ -159,8 +187,7 @@ class Page:
 
     def view(self, key, kind, numbers):
         """A photo as PNG: 'photo', the whole of it, or 'face', the chosen faces."""
-        view = self._view(self.shelf.get(key), kind, numbers)
-        return _png(view.pixels)
+        return _png(self._view(key, self.shelf.get(key), kind, numbers).pixels)
 
     def edit(self, key, kind, numbers, values, labels=None):
         """Edit faces in a view.
@@ -172,7 +199,7 @@ class Page:
             (PNG of the part of the view that may have changed, its left and top).
         """
         photo, values = self.shelf.get(key), self._checked(values)
-        view = self._view(photo, kind, numbers)
+        view = self._view(key, photo, kind, numbers)
         pixels, corners = view.pixels, []
         for number in numbers:
             face = self._face(key, photo, number, labels)
@@ -241,7 +268,12 @@ class Page:
                                 f'{MOST_VALUE:g}')
         return {name: float(value) for name, value in values.items() if value}
 
-    def _view(self, photo, kind, numbers):
+    def _view(self, key, photo, kind, numbers):
+        """The `View`, of those that were used lately."""
+        return self._views.get((key, kind, kind == 'photo' or tuple(numbers)),
+                               lambda: self._new_view(photo, kind, numbers))
+
+    def _new_view(self, photo, kind, numbers):
         height, width = photo.pixels.shape[:2]
         if kind == 'photo':
             return _reduced(photo.pixels, (0, 0, width, height), PHOTO_SIDE)
@@ -257,18 +289,10 @@ class Page:
 
     def _face(self, key, photo, number, labels):
         """The `EditableFace`, of those that were used lately."""
-        wanted = key, number, None if labels is None else tuple(labels)
-        with self._lock:
-            if wanted in self._encoded:
-                self._encoded.move_to_end(wanted)
-                return self._encoded[wanted]
-        landmarks = self._landmarks(photo, [number])[0]
-        face = photos.EditableFace(self._editor, photo, landmarks, labels)
-        with self._lock:
-            self._encoded[wanted] = face
-            while len(self._encoded) > MOST_FACES:
-                self._encoded.popitem(last=False)
-        return face
+        def encoded():
+            landmarks = self._landmarks(photo, [number])[0]
+            return photos.EditableFace(self._editor, photo, landmarks, labels)
+        return self._encoded.get((key, number, None if labels is None else tuple(labels)), encoded)
 
 
 def _assignments(text):
@@ -309,5 +333,7 @@ def _reduced(pixels, box, most):
 
 def _png(pixels):
     stream = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(stream, 'PNG', compress_level=1)
+    # To compress what is small takes longer than to send it.
+    level = 1 if pixels.size > 1 << 20 else 0
+    Image.fromarray(np.ascontiguousarray(pixels)).save(stream, 'PNG', compress_level=level)
     return stream.getvalue()

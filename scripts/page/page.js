@@ -461,7 +461,8 @@ async function take(description) {
     future: [], compare: 0, values: {}, labels: []});
   const {faces, whole, aligned} = description;
   state.faces = aligned || (!faces.length && whole) ? [0] : faces.length ? [faces[0].number] : [];
-  const isSmall = faces.length && state.faces[0] &&
+  // One small face is shown closer at once; several have to be chosen from.
+  const isSmall = faces.length === 1 && state.faces[0] &&
     faces[0].box[3] - faces[0].box[1] < description.height / 5;
   setRadio('kinds', 'kind', isSmall ? 'face' : 'photo');
   state.kind = isSmall ? 'face' : 'photo';

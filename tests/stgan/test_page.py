@@ -162,10 +162,10 @@ def test_what_is_forgotten_is_gone_with_its_faces(shown):
     kept.view(key, 'photo', [page.WHOLE])    # which counts as use
     now[0] = 2 * page.LIFETIME - 2
     kept.forget()
-    assert len(kept.shelf) == 1 and kept._encoded
+    assert len(kept.shelf) == len(kept._encoded) == len(kept._views) == 1
     now[0] = 2 * page.LIFETIME
     kept.forget()
-    assert len(kept.shelf) == 0 and not kept._encoded
+    assert len(kept.shelf) == len(kept._encoded) == len(kept._views) == 0
     with pytest.raises(page.Gone, match='30 minutes'):
         kept.view(key, 'photo', [page.WHOLE])
 
