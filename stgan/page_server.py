@@ -217,6 +217,7 @@ class Handlers:
         name = request.path_params['name']
         if name not in self._examples:
             raise Refused(404, 'no such example')
+        await self._body(request, MOST_JSON)    # else the connection ends with the answer
         data = await self._queue.run(self._examples[name])
         if request.method == 'GET':
             return Response(data, media_type='image/jpeg' if data[:2] == b'\xff\xd8' else
@@ -234,6 +235,7 @@ class Handlers:
 
     async def forget(self, request):
         """The photo goes."""
+        await self._body(request, MOST_JSON)
         self._page.forget(request.path_params['key'])
         return JSONResponse({})
 
@@ -415,7 +417,7 @@ class Protocol(H11Protocol):
 
     def connection_made(self, transport):
         super().connection_made(transport)
-        self._since, self._request = self.loop.time(), None
+        self._since, self._state = self.loop.time(), (None, False)
         self._watch = self.loop.call_later(self._CHECK, self._check)
 
     def connection_lost(self, exc):
@@ -425,8 +427,8 @@ class Protocol(H11Protocol):
     def _check(self):
         now, cycle = self.loop.time(), self.cycle
         busy = cycle is not None and not cycle.response_complete
-        if (cycle if busy else None) is not self._request:
-            self._request, self._since = cycle if busy else None, now
+        if (cycle, busy) != self._state:    # each request has a cycle of its own
+            self._state, self._since = (cycle, busy), now
         if now - self._since > (REQUEST_SECONDS if busy else IDLE_SECONDS):
             self.transport.abort()
             return

@@ -71,14 +71,7 @@ class Served:
             # Who is refused early gets the answer before all is sent.
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 connection.sendall(data)
-            answer = b''
-            with contextlib.suppress(ConnectionResetError):
-                while not _is_whole(answer):
-                    part = connection.recv(1 << 16)
-                    if not part:
-                        break
-                    answer += part
-            return answer
+            return read_answer(connection)
 
     def edit(self, value=1):
         """(status, body) of an edit of the photo."""
@@ -87,6 +80,18 @@ class Served:
                            f'Content-Length: {len(body)}\r\n\r\n{body}'.encode())
         first, _, body = answer.partition(b'\r\n\r\n')
         return int(first.split()[1]), body
+
+
+def read_answer(connection):
+    """The bytes of an answer, or of what comes before the other side ends."""
+    answer = b''
+    with contextlib.suppress(ConnectionResetError):
+        while not _is_whole(answer):
+            part = connection.recv(1 << 16)
+            if not part:
+                break
+            answer += part
+    return answer
 
 
 def _is_whole(answer):

@@ -15,7 +15,7 @@ import zlib
 
 import pytest
 from conftest import ROOT
-from pages import claims, drawn, make_experiment, png, serve
+from pages import claims, drawn, make_experiment, png, read_answer, serve
 from PIL import Image
 
 from stgan import page_runs, page_server
@@ -221,6 +221,17 @@ def test_silent_connections_and_slow_bodies_end(served, monkeypatch):
     assert status_and_body(read_all(slow_body))[0] == 408
     assert read_all(silent) == b'' and read_all(slow_head) == b''
     assert served.edit()[0] == 200
+
+
+def test_connections_in_use_stay(served, monkeypatch):
+    monkeypatch.setattr(page_server, 'IDLE_SECONDS', .5)
+    monkeypatch.setattr(page_server.Protocol, '_CHECK', .1)
+    with served.connect() as connection:
+        connection.settimeout(20)
+        for _ in range(12):
+            connection.sendall(head('GET', '/api/about', served.host))
+            assert read_answer(connection).startswith(b'HTTP/1.1 200')
+            time.sleep(.1)
 
 
 def read_all(connection):
