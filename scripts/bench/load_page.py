@@ -6,7 +6,8 @@ say that the photo is forgotten, as of more than 32 clients' photos some are.
 
 Examples:
     python scripts/bench/load_page.py http://127.0.0.1:8000/
-    python scripts/bench/load_page.py http://127.0.0.1:8000/ --clients 60 --seconds 20
+    python scripts/bench/load_page.py http://127.0.0.1:8000/ \\
+        --clients 60 --seconds 20
 """
 
 import http.client
