@@ -60,7 +60,7 @@ class Curves:
                 record = json.loads(line.decode()) if line.endswith(b'\n') else None
                 iteration = int(record['iteration'])
             except (ValueError, TypeError, LookupError, RecursionError):
-                break    # being written, or damaged
+                return not line.endswith(b'\n')    # else it is still being written
             if iteration <= self.last.get('iteration', 0):
                 return False
             self._offset += len(line)

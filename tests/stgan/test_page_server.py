@@ -224,14 +224,14 @@ def test_silent_connections_and_slow_bodies_end(served, monkeypatch):
 
 
 def test_connections_in_use_stay(served, monkeypatch):
-    monkeypatch.setattr(page_server, 'IDLE_SECONDS', .5)
+    monkeypatch.setattr(page_server, 'IDLE_SECONDS', 1.)
     monkeypatch.setattr(page_server.Protocol, '_CHECK', .1)
     with served.connect() as connection:
         connection.settimeout(20)
-        for _ in range(12):
+        for _ in range(18):
             connection.sendall(head('GET', '/api/about', served.host))
             assert read_answer(connection).startswith(b'HTTP/1.1 200')
-            time.sleep(.1)
+            time.sleep(.13)
 
 
 def read_all(connection):

@@ -55,10 +55,10 @@ def test_a_training_that_went_back_is_read_anew(folder):
     watcher.state('toy')
     lines = path.read_text().splitlines(True)
     path.write_text(''.join(lines[:20]))
-    append(path, *range(21, 120), g_loss=1.)    # more than there was
+    append(path, *range(21, 320), g_loss=1.)    # more than there was
     state = watcher.state('toy')
-    assert state['iteration'] == 119
-    assert state['series']['g_loss'][20:] == [[i, 1.] for i in range(21, 120)]
+    assert state['iteration'] == 319
+    assert state['series']['g_loss'][20:] == [[i, 1.] for i in range(21, 320)]
 
 
 def test_long_trainings_become_means(folder, monkeypatch):
