@@ -38,10 +38,10 @@ clean:
 
 .venv/installed: setup.py scripts/find_python.sh
 	python=$${PYTHON:-$$(sh scripts/find_python.sh current)} && "$$python" -m venv .venv
-	.venv/bin/python -m pip install -q -e '.[dev,photos]'
+	.venv/bin/python -m pip install -q -e '.[dev,photos,page]'
 	touch $@
 
 .venv-tf1/installed: setup.py scripts/find_python.sh
 	python=$$(sh scripts/find_python.sh classic) && "$$python" -m venv .venv-tf1
-	.venv-tf1/bin/python -m pip install -q -e '.[dev,photos]'
+	.venv-tf1/bin/python -m pip install -q -e '.[dev,photos,page]'
 	touch $@

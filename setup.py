@@ -48,6 +48,8 @@ setup(
         'export': EXPORT,
         # Its weights, as files: 1.0.0 on Python 3.10 and later, 0.1.1 before.
         'photos': ['mtcnn>=0.1.1'],
+        # What these are on Python 3.7: 0.29 and 0.22, the oldest that will do.
+        'page': ['starlette>=0.29', 'uvicorn>=0.22'],
         'gpu': ['tensorflow[and-cuda]>=2.15' + CURRENT],
     },
 )

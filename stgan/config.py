@@ -403,6 +403,43 @@ class PhotoConfig:
         return self
 
 
+@dataclasses.dataclass(frozen=True)
+class PageConfig:
+    """The options of scripts/page.py."""
+
+    experiment_name: str = option('', 'name of the folder below output/ whose model edits',
+                                  section='model')
+    model: str = option('', 'or any experiment folder, such as models/toy', metavar='DIR')
+    watch: bool = option(False, 'show trainings only; needs no checkpoint')
+
+    host: str = option('127.0.0.1', 'address to listen on; another one than this lets others in, '
+                       'who need the token that is printed then', section='server')
+    port: int = option(8000, 'port to listen on; 0: a free one', minimum=0, maximum=65535)
+    open: bool = option(False, 'open the page in the browser')
+
+    gpu: str = gpu_option(section='device and precision')
+    device: str = device_option()
+    threads: int = threads_option()
+    precision: str = option('high', 'high: float32; mixed: 16 bits where that is safe',
+                            choices=PRECISIONS)
+
+    @property
+    def folder(self):
+        """The experiment folder of the model; '' if trainings are watched only."""
+        if self.watch:
+            return ''
+        return self.model or experiment_folder(self.experiment_name)
+
+    def check(self):
+        """Return self if every value is legal on its own and with the others, else raise."""
+        check_values(self)
+        if self.experiment_name:
+            experiment_folder(self.experiment_name)
+        if bool(self.experiment_name) + bool(self.model) + self.watch != 1:
+            raise UserError('name a model with --experiment_name or --model, or take --watch')
+        return self
+
+
 def _check_npu_settings(options):
     if options.npu_option and options.device != 'npu':
         raise UserError('--npu_option: needs --device npu')

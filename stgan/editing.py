@@ -35,6 +35,7 @@ class EditGraph:
         self._images = tf.placeholder(tf.float32, [None, size, size, 3])
         self._labels = tf.placeholder(tf.float32, [None, None, config.n_att])
         self._features = []    # what a session run may be given instead of the images
+        self._gates = []       # [(reset, update)], the deepest first: means over channels [N*E,h,w]
         if weights is None:
             zs = models.encode(config, self._images, is_training=False)
             zs = [fast.repeat(z, tf.shape(self._labels)[1]) for z in zs]
@@ -44,6 +45,8 @@ class EditGraph:
             generator = fast.FastGenerator(config, weights, device)
             self._features = generator.features(self._images)
             self._edited = generator.edit(self._features, self._labels)
+            self._gates = [[tf.reduce_mean(gate, axis=3) for gate in pair]
+                           for pair in generator.gates]
 
     def encode(self, session, images):
         """What does not depend on the edit: an `Encoded`, for `run` in the images' place."""
@@ -83,6 +86,12 @@ class EditGraph:
                 result = session.run(self._edited, {**feed, self._labels: labels[part]})
                 edited[part] = result.reshape((-1, labels[part].shape[1]) + shape)
         return edited
+
+    def gates(self, session, encoded, targets, sources):
+        """What the selective transfer units let through, see `Editor.gates`: [E,h,w] each."""
+        labels = attributes.generator_label(self._label_mode, sources[:, np.newaxis], targets)
+        feed = dict(zip(self._features, encoded.arrays))
+        return session.run(self._gates, {**feed, self._labels: labels}) if self._gates else []
 
 
 def _check_range(images):
@@ -192,6 +201,23 @@ class Editor:
                                    source[np.newaxis], self._edit_batch)[0]
         image = np.asarray(image)
         return self.edit_batch(image[np.newaxis], targets[np.newaxis], source[np.newaxis])[0]
+
+    def gates(self, encoded, targets, source=None):
+        """How far the gates of the selective transfer units are open for edits of an image.
+
+        The reset gate says how much of the deeper state goes on, the update gate how much of the
+        encoder's feature replaces it (Liu et al., section 3.2): both in [0,1], means over channels.
+
+        Args:
+            encoded: of `encode`; targets, source: as for `edit`.
+
+        Returns:
+            List of (reset, update), the deepest first, float32 [E,h,w] each; empty without such
+            units, and on NPUs.
+        """
+        targets = np.asarray(targets, np.float32)
+        source = np.zeros(targets.shape[-1:], np.float32) if source is None else np.asarray(source)
+        return self._graph.gates(self._session, encoded, targets[np.newaxis], source[np.newaxis])
 
     def encode(self, image):
         """Do once what all edits of an image share.

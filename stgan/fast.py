@@ -63,10 +63,13 @@ class FastGenerator:
         config: the experiment's `RunConfig`.
         values: {variable name: tensor or variable} of Genc, Gstu and Gdec.
         device: 'cpu', 'gpu' or 'npu': on what the graph will run.
+
+    Attributes:
+        gates: [(reset, update)] of the last call of `edit`, the deepest first: [N*E,h,w,c].
     """
 
     def __init__(self, config, values, device='cpu'):
-        self._config, self._on_cpu = config, device == 'cpu'
+        self._config, self._on_cpu, self.gates = config, device == 'cpu', []
         self._encoder = [Layer(values, f'Genc/{_name("Conv", i)}')
                          for i in range(config.enc_layers)]
         self._decoder = [Layer(values, f'Gdec/{_name("Conv2d_transpose", i)}', transposed=True)
@@ -135,7 +138,7 @@ class FastGenerator:
         """The outputs of the selective transfer units, the deepest first."""
         config = self._config
         state, *gates = others
-        selected, state_ = [], None
+        selected, state_, self.gates = [], None, []
         for i, (up, layers) in enumerate(self._cells):
             if i == 0:
                 state_ = _add_per_image(_label_map(labels, up, state), state, edits)
@@ -143,6 +146,7 @@ class FastGenerator:
                 state_ = self._up_with_label(state, up, labels, config.stu_inject_layers > i - 1)
             cell = list(zip(layers, gates[3 * i:3 * i + 3]))
             reset, update = [tf.nn.sigmoid(self._gate(state_, *gate, edits)) for gate in cell[:2]]
+            self.gates.append((reset, update))
             new_state = reset * state_
             new_info = tf.nn.tanh(self._gate(new_state, *cell[2], edits))
             output = state_ + update * (new_info - state_)

@@ -205,11 +205,16 @@ class EditableFace:
         Returns:
             float32 [len(wishes),S,S,3] in [-1,1].
         """
+        return self._editor.edit(self._encoded, self._targets(wishes), self._source)
+
+    def gates(self, wishes):
+        """How far the gates are open for edits, see `Editor.gates`."""
+        return self._editor.gates(self._encoded, self._targets(wishes), self._source)
+
+    def _targets(self, wishes):
         config = self._editor.config
-        targets = np.stack([self._source + attributes.changes(values, config.atts,
-                                                              config.thres_int)
-                            for values in wishes])
-        return self._editor.edit(self._encoded, targets, self._source)
+        return np.stack([self._source + attributes.changes(values, config.atts, config.thres_int)
+                         for values in wishes])
 
     @property
     def reconstruction(self):
@@ -218,17 +223,19 @@ class EditableFace:
             self._reconstruction = self.edit([{}])[0]
         return self._reconstruction
 
-    def paste(self, pixels, edited):
+    def paste(self, pixels, edited, to_photo=None):
         """A copy of the photo's pixels with the difference between edit and reconstruction added.
 
         Args:
             pixels: uint8 [H,W,3], the photo's or what other edits have made of them.
             edited: float32 [S,S,3] of `edit`.
+            to_photo: if the pixels are a part of the photo, or reduced: the map from them to it.
         """
+        mapping = self._mapping if to_photo is None else faces.then(to_photo, self._mapping)
         levels = (edited - self.reconstruction) * 127.5
         if self._is_whole:
             levels = np.pad(levels, [(0, 1), (0, 1), (0, 0)], 'edge')
-        return faces.pasted(pixels, levels, self._mapping, self._share)
+        return faces.pasted(pixels, levels, mapping, self._share)
 
 
 def cut_out(photo, landmarks, config):
@@ -295,11 +302,21 @@ def edit(editor, photo, values, face=None, align=True, labels=None):
     for landmarks in found if any(values.values()) else ():
         editable = EditableFace(editor, photo, landmarks, labels)
         pixels = editable.paste(pixels, editable.edit([values])[0])
-    return photo.with_pixels(pixels, Recipe(
+    return photo.with_pixels(pixels, recipe_for(editor, photo, values, numbers, found, labels))
+
+
+def recipe_for(editor, photo, values, numbers, found, labels=None):
+    """The `Recipe` of an edit.
+
+    Args:
+        numbers, found: of `chosen_faces`; the others: as for `edit`.
+    """
+    align = found[0] is not None
+    return Recipe(
         editor.config.experiment_name, checkpoint.fingerprint(editor.checkpoint), photo.digest,
         {name: float(value) for name, value in values.items()},
         [landmarks.tolist() for landmarks in found] if align else [],
-        numbers if align else [], align, None if labels is None else list(labels)))
+        numbers if align else [], align, None if labels is None else list(labels))
 
 
 def check_attributes(config, names):

@@ -89,7 +89,7 @@ def draw_grid(path, images, columns, rows=None, slope=35):
     for spine in axes.spines.values():
         spine.set_visible(False)
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=120, bbox_inches='tight', pad_inches=.08)
+        figure.savefig(temporary, dpi=100, bbox_inches='tight', pad_inches=.08)
 
 
 def draw_curve(log, path):

@@ -1,18 +1,18 @@
 """Exports to other formats: the Editor's results, names, shapes and metadata; clients in the docs.
 """
 
+import contextlib
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-import time
 import zipfile
 
-import browser
 import numpy as np
 import pytest
+from browser import CHROMIUM, NO_NETWORK, Browser
 from conftest import ROOT
 from exported import set_label
 
@@ -205,7 +205,7 @@ def test_tflite(run, workspace):
 
 
 @needs_runtime
-@pytest.mark.skipif(not browser.CHROMIUM, reason='no Chromium on the PATH')
+@pytest.mark.skipif(not CHROMIUM, reason='no Chromium on the PATH')
 def test_a_page_edits_without_server_and_network(run, workspace):
     pytest.importorskip('onnxruntime')
     done = run(*EXPORT, 'web', '--output', 'page', '--runtime', RUNTIME)
@@ -222,13 +222,12 @@ def test_a_page_edits_without_server_and_network(run, workspace):
     pixels = ("Array.from(edited.getContext('2d').getImageData(0, 0, 32, 32).data)"
               ".filter((_, place) => place % 4 < 3)")
     settled = 'while (running) await new Promise(done => setTimeout(done, 5));'
-    with browser.browser(str(workspace / 'profile')) as page:
-        page.open((workspace / 'page' / 'index.html').as_uri())
+    with contextlib.closing(Browser(str(workspace / 'profile'), NO_NETWORK)) as chromium:
+        page = chromium.open((workspace / 'page' / 'index.html').as_uri())
+        page.wait('document.readyState === "complete" && typeof ready === "object"')
         page.run('ready')
-        page.give_file('#photo', workspace / 'photo.png')
-        limit = time.time() + 60
-        while not page.run("byId('state').textContent.endsWith('ms')") and time.time() < limit:
-            time.sleep(.05)
+        page.choose_file('#photo', workspace / 'photo.png')
+        page.wait("byId('state').textContent.endsWith('ms')")
         before = page.run(pixels)
         after = page.run("(async () => { const slider = byId('Male'); slider.value = -2; "
                          f"slider.oninput(); {settled} return {pixels}; }})()")
@@ -237,11 +236,12 @@ def test_a_page_edits_without_server_and_network(run, workspace):
                         for _ in range(5)]
         page.run("byId('reset').click()")
         reset = page.run(f'(async () => {{ {settled} return {pixels}; }})()')
-        requested, errors = page.requested, page.errors
+        requested = [url for url in page.requests() if not url.startswith('data:')]
+        complaints = page.complaints()
     for found, each in ((before, wanted[0]), (after, wanted[1]), (reset, wanted[0])):
         assert np.abs(np.reshape(found, [32, 32, 3]) - each.astype(int)).max() <= 1
     assert np.abs(np.subtract(before, after)).max() > 1
-    assert not errors and min(milliseconds) < 1000    # 60 for a larger model on quiet cores
+    assert not complaints and min(milliseconds) < 1000    # 60 for a larger model on quiet cores
     assert requested and all(url.startswith(('file://', 'blob:')) for url in requested), requested
 
 
