@@ -3,9 +3,11 @@
 It runs on this machine only and sends nothing anywhere; Ctrl-C ends it. Needs two more extras:
 pip install -e '.[photos,page]'
 
+Without a model's name, the toy model in the box edits.
+
 Examples:
-    python scripts/page.py --experiment_name 128 --open
-    python scripts/page.py --model models/toy --port 8080
+    python scripts/page.py --open
+    python scripts/page.py --experiment_name 128 --port 8080
     python scripts/page.py --watch
 """
 
@@ -16,6 +18,7 @@ if not __package__:
     import _checkout
 
 from pylib import ArgumentParser, UserError, run_command
+from scripts._checkout import ROOT
 from stgan.config import PageConfig, add_options, from_args, load_config
 
 FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'page')
@@ -37,7 +40,10 @@ def drawn_face(number):
 def main():
     parser = ArgumentParser(description=__doc__)
     add_options(parser, PageConfig)
-    options = from_args(PageConfig, parser.parse_args())
+    args = parser.parse_args()
+    if not (args.experiment_name or args.model or args.watch):
+        args.model = os.path.join(ROOT, 'models', 'toy')
+    options = from_args(PageConfig, args)
     if not all(map(importlib.util.find_spec, ('starlette', 'uvicorn'))):
         raise UserError("starlette and uvicorn are not installed: pip install -e '.[page]'")
     if options.folder:

@@ -409,7 +409,8 @@ class PageConfig:
 
     experiment_name: str = option('', 'name of the folder below output/ whose model edits',
                                   section='model')
-    model: str = option('', 'or any experiment folder, such as models/toy', metavar='DIR')
+    model: str = option('', 'or any experiment folder; default: models/toy, the model in the box',
+                        metavar='DIR')
     watch: bool = option(False, 'show trainings only; needs no checkpoint')
 
     host: str = option('127.0.0.1', 'address to listen on; another one than this lets others in, '
@@ -436,7 +437,7 @@ class PageConfig:
         if self.experiment_name:
             experiment_folder(self.experiment_name)
         if bool(self.experiment_name) + bool(self.model) + self.watch != 1:
-            raise UserError('name a model with --experiment_name or --model, or take --watch')
+            raise UserError('take one of --experiment_name, --model and --watch')
         return self
 
 

@@ -237,7 +237,8 @@ def test_a_page_edits_without_server_and_network(run, workspace):
         page.run("byId('reset').click()")
         reset = page.run(f'(async () => {{ {settled} return {pixels}; }})()')
         requested = [url for url in page.requests() if not url.startswith('data:')]
-        complaints = page.complaints()
+        # But of how this test reads pixels.
+        complaints = [text for text in page.complaints() if 'willReadFrequently' not in str(text)]
     for found, each in ((before, wanted[0]), (after, wanted[1]), (reset, wanted[0])):
         assert np.abs(np.reshape(found, [32, 32, 3]) - each.astype(int)).max() <= 1
     assert np.abs(np.subtract(before, after)).max() > 1

@@ -106,8 +106,8 @@ def test_initial_weights_depend_on_seed_and_name_only(toy_data):
     assert (gates[0] != gates[1]).any()
 
 
-def penalty_draws(monkeypatch, toy_data, number, **changes):
-    """(alpha, beta) that the gradient penalty of a training graph gets for a batch."""
+def penalty_draws(monkeypatch, toy_data, numbers, **changes):
+    """(alpha, beta) that the gradient penalty of a training graph gets for batches, by number."""
     penalty, draws = losses.gradient_penalty, []
 
     def gradient_penalty(critic, real, fake, alpha, beta):
@@ -116,28 +116,28 @@ def penalty_draws(monkeypatch, toy_data, number, **changes):
     monkeypatch.setattr(losses, 'gradient_penalty', gradient_penalty)
     with tf.Graph().as_default(), utils.session() as session:
         config = config_for(toy_data, **changes)
-        labels = tf.zeros([4, 13], tf.int64)
-        build(config, data.Batch(tf.zeros([4, 32, 32, 3]), labels, labels,
-                                 tf.constant(number, tf.int64)))
-        values = session.run(draws)
+        labels, number = tf.zeros([4, 13], tf.int64), tf.placeholder(tf.int64, [])
+        build(config, data.Batch(tf.zeros([4, 32, 32, 3]), labels, labels, number))
+        values = [session.run(draws, {number: each}) for each in numbers]
     monkeypatch.setattr(losses, 'gradient_penalty', penalty)
     return values
 
 
 def test_every_image_has_a_penalty_point_of_its_own(monkeypatch, toy_data):
     """Drawn anew for each image and batch, and the same again for the same seed and batch."""
-    alpha, beta = penalty_draws(monkeypatch, toy_data, 5)
+    batches = penalty_draws(monkeypatch, toy_data, range(10))
+    alpha, beta = batches[5]
     assert alpha.shape == (4, 1, 1, 1) and len(set(alpha.ravel())) == 4
     assert beta.shape == (4, 32, 32, 3) and len(set(beta.ravel())) > 10000
     assert not set(alpha.ravel()) & set(beta.ravel())
-    for draw, again in zip((alpha, beta), penalty_draws(monkeypatch, toy_data, 5)):
-        np.testing.assert_array_equal(draw, again)
-    for number, changes in ((6, {}), (5, {'seed': 1})):
-        for draw, other in zip((alpha, beta),
-                               penalty_draws(monkeypatch, toy_data, number, **changes)):
+    (again,), (of_another_seed,) = (penalty_draws(monkeypatch, toy_data, [5], **changes)
+                                    for changes in ({}, {'seed': 1}))
+    np.testing.assert_array_equal(alpha, again[0])
+    np.testing.assert_array_equal(beta, again[1])
+    for others in (batches[6], of_another_seed):
+        for draw, other in zip((alpha, beta), others):
             assert (draw != other).all()
-    values = np.concatenate([penalty_draws(monkeypatch, toy_data, number)[0].ravel()
-                             for number in range(10)])
+    values = np.concatenate([draws[0].ravel() for draws in batches])
     assert values.min() >= 0 and values.max() < 1 and .3 < values.mean() < .7
 
 

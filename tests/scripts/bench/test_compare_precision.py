@@ -49,7 +49,7 @@ def test_sheets_of_earlier_weights_are_noticed(workspace, monkeypatch, name, is_
 
 @pytest.mark.parametrize('flags, complaint', [
     (['--rounds', 0], '--rounds 0: expected at least 1'),
-    (['--name', '../x'], 'expected a plain folder name'),
+    (['--name', '../x'], '--name ../x: expected a name, no path'),
     (['--device', 'npu'], 'invalid choice'),
 ])
 def test_bad_input(run, tmp_path, toy_data, flags, complaint):
