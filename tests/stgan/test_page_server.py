@@ -355,9 +355,20 @@ def test_the_command_serves_until_ctrl_c(tmp_path):
     assert process.returncode == 0 and b'forgotten' in out and err == b''
 
 
+def test_without_a_name_the_model_in_the_box_edits(tmp_path):
+    command = [sys.executable, str(ROOT / 'scripts/page.py'), '--port', '0', '--device', 'cpu']
+    with subprocess.Popen(command, cwd=str(tmp_path), stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE) as process:
+        line = process.stdout.readline().decode()
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert line.startswith(f'editing with {ROOT / "models" / "toy"}: http://127.0.0.1:')
+    assert process.returncode == 0, err
+
+
 @pytest.mark.parametrize('options, said', [
-    ([], '--experiment_name or --model'),
-    (['--model', 'x', '--watch'], '--experiment_name or --model'),
+    (['--experiment_name', 'y', '--model', 'x'], 'take one of --experiment_name'),
+    (['--model', 'x', '--watch'], 'take one of --experiment_name'),
     (['--model', 'missing'], 'missing: no such experiment'),
     (['--watch', '--host', 'no.such.host.invalid'], '--host no.such.host.invalid'),
     (['--watch', '--port', '70000'], '--port'),
