@@ -62,8 +62,7 @@ def require_new_folder(folder, flag):
     """Raise a UserError unless a folder is empty or can be made, see `require_place`."""
     require_place(folder, flag)
     if os.path.isdir(folder) and os.listdir(folder):
-        raise UserError(f'{folder}: is there already; remove it, or name another folder with '
-                        f'{flag}')
+        raise UserError(f'{folder}: is there already; name another folder with {flag}')
 
 
 def require_place(folder, flag):

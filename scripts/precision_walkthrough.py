@@ -184,7 +184,7 @@ def main():
     args = parser.parse_args()
     workspace = Workspace(args.root)
     if os.path.exists(workspace.root):
-        raise UserError(f'{workspace.root}: exists; give another --root, or remove it')
+        raise UserError(f'{workspace.root}: exists; give another --root')
 
     os.environ.update(GOLDEN_ENVIRONMENT)
     frozen, feeds, output = frozen_generator(args.img_size, args.dim)

@@ -84,6 +84,9 @@ gpu_option = partial(option, 'all', 'GPUs to use, as in CUDA_VISIBLE_DEVICES',
 device_option = partial(option, 'auto', 'where to run; auto: on an NPU, else on a GPU, if there is '
                         'one', choices=DEVICES)
 threads_option = partial(option, -1, 'CPU threads; -1: one per core', minimum=-1)
+editing_precision_option = partial(option, 'high', 'high: float32; mixed: 16 bits where that is '
+                                   'safe', choices=PRECISIONS)
+edit_batch_option = partial(option, 5, 'results per session run; fewer take less memory', minimum=1)
 npu_settings_option = partial(option, (), 'settings of NpuOptimizer\'s parameter_map, and '
                               'adapter_version=r1.15 or the like: whose rules hold, for a plan '
                               'without CANN', metavar='KEY=VALUE')
@@ -259,10 +262,9 @@ class TestConfig:
     gpu: str = gpu_option(section='device and precision')
     device: str = device_option()
     threads: int = threads_option()
-    precision: str = option('high', 'high: float32; mixed: 16 bits where that is safe',
-                            choices=PRECISIONS)
+    precision: str = editing_precision_option()
     npu_option: Tuple[str, ...] = npu_settings_option()
-    edit_batch: int = option(5, 'results per session run; fewer take less memory', minimum=1)
+    edit_batch: int = edit_batch_option()
 
     @property
     def folder(self):
@@ -356,10 +358,9 @@ class PhotoConfig:
     gpu: str = gpu_option(section='device and precision')
     device: str = device_option()
     threads: int = threads_option()
-    precision: str = option('high', 'high: float32; mixed: 16 bits where that is safe',
-                            choices=PRECISIONS)
+    precision: str = editing_precision_option()
     npu_option: Tuple[str, ...] = npu_settings_option()
-    edit_batch: int = option(5, 'results per session run; fewer take less memory', minimum=1)
+    edit_batch: int = edit_batch_option()
 
     @property
     def folder(self):
@@ -407,8 +408,7 @@ class PhotoConfig:
 class PageConfig:
     """The options of scripts/page.py."""
 
-    experiment_name: str = option('', 'name of the folder below output/ whose model edits',
-                                  section='model')
+    experiment_name: str = option('', f'{EXPERIMENT}; its model edits', section='model')
     model: str = option('', 'or any experiment folder; default: models/toy, the model in the box',
                         metavar='DIR')
     watch: bool = option(False, 'show trainings only; needs no checkpoint')
@@ -421,8 +421,7 @@ class PageConfig:
     gpu: str = gpu_option(section='device and precision')
     device: str = device_option()
     threads: int = threads_option()
-    precision: str = option('high', 'high: float32; mixed: 16 bits where that is safe',
-                            choices=PRECISIONS)
+    precision: str = editing_precision_option()
 
     @property
     def folder(self):

@@ -227,7 +227,7 @@ def main():
     if args.rounds < 1:
         parser.error(f'--rounds {args.rounds}: expected at least 1')
     if os.path.exists(args.folder):
-        raise UserError(f'--folder {args.folder}: exists; remove it or name another')
+        raise UserError(f'--folder {args.folder}: exists; name another')
     began = time.monotonic()
     data = os.path.join(args.folder, 'data')
     draw = os.path.join(ROOT, 'scripts', 'toy', 'make_toy_celeba.py')

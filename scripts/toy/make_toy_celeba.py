@@ -140,7 +140,7 @@ def claim_folder(folder, description):
     if os.path.exists(marker):
         if pylib.read_json(marker) != description:
             raise pylib.UserError(f'{folder}: holds another toy set (see {marker}); '
-                                  'choose another folder or remove this one')
+                                  'choose another folder')
     elif os.path.isdir(folder) and not all(
             name.startswith(pylib.UNFINISHED) for name in os.listdir(folder)):
         raise pylib.UserError(f'{folder}: not empty and not a toy set; choose another folder')

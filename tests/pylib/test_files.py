@@ -44,7 +44,7 @@ def test_a_new_folder_is_empty_or_not_there(tmp_path):
     (tmp_path / 'empty').mkdir()
     for name in ('empty', 'none', 'none/below'):
         pylib.require_new_folder(str(tmp_path / name), '--flag')
-    for name, words in (('', 'is there already; remove it'), ('file', 'file is a file'),
+    for name, words in (('', 'is there already; name another'), ('file', 'file is a file'),
                         ('file/below', 'file is a file')):
         with pytest.raises(pylib.UserError, match=f'{words}.*--flag'):
             pylib.require_new_folder(str(tmp_path / name), '--flag')

@@ -97,8 +97,8 @@ def test_what_is_there_is_left_alone(run, workspace):
     shutil.copy(str(experiment / 'setting.txt'), str(workspace / 'file'))
     before = sorted(workspace.rglob('*'))
     for arguments, message in (
-            (['output/toy'], 'error: output/toy: is there already; remove it, or name another '
-             'folder with --output'),
+            (['output/toy'], 'error: output/toy: is there already; name another folder '
+             'with --output'),
             (['file'], 'file is a file; name another folder with --output'),
             (['new', '--batch_size', 2], '--batch_size: has no effect with --format ckpt')):
         done = run(*SLIM, *arguments)
