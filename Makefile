@@ -1,5 +1,5 @@
 # make demo      the whole job with the model in the box: edit, measure, train on (3 minutes on 2 cores)
-# make demo-scratch   the same with a model trained from nothing, for minutes
+# make demo-scratch   the same with a model trained from nothing (6 minutes)
 # make test      the tests, on the newest TensorFlow
 # make test-tf1  the same tests on Python 3.7 and TensorFlow 1.15.5 (PYTHON37=... names the Python)
 # make bench     speed, beside the published code's way of doing the same (about half an hour; docs/performance.md)
