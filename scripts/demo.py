@@ -165,8 +165,8 @@ def edit_and_train_on(dataroot, folder):
 
 def train_from_nothing(dataroot, folder):
     """Train a model for minutes; returns as `edit_and_train_on`."""
-    print('Minutes of training teach reconstruction. Edits only begin to show, under checkerboards; '
-          'the model in\nthe box was trained for two hours.')
+    print('Minutes of training teach reconstruction; edits only begin to show, under '
+          'checkerboards.\nThe model in the box was trained for two hours.')
     name = os.path.basename(folder)
     run_all((data_command(dataroot),
              f'train.py --experiment_name {name} --dataroot {dataroot} {FROM_NOTHING}',
