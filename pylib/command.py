@@ -169,6 +169,9 @@ def tune_process():
     atexit.register(gc.freeze)
     # TensorFlow's chatter would bury the start banner; what the user's environment says wins.
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+    # What TensorFlow opens by itself (tf.data does) would take all memory of a GPU, whatever the
+    # sessions that come later are told.
+    os.environ.setdefault('TF_FORCE_GPU_ALLOW_GROWTH', 'true')
     logging.getLogger('tensorflow').setLevel(logging.ERROR)
     # Pillow's, of images whose damaged metadata counts as none, see `imlib.orientation`.
     warnings.filterwarnings('ignore', 'Corrupt EXIF data', UserWarning)

@@ -17,7 +17,7 @@ from pylib import ArgumentParser, UserError, read_json, write_json
 from stgan.attributes import CONFLICTS, DEFAULT_ATTRIBUTES, MOST_CHANGE
 
 DEVICES = ('auto', 'cpu', 'gpu', 'npu')
-PRECISIONS = ('high', 'mixed')
+PRECISIONS = ('high', 'tf32', 'mixed')
 
 # What a run keeps in its folder.
 CHECKPOINTS, SUMMARIES, SAMPLES = 'checkpoints', 'summaries', 'sample_training'
@@ -84,8 +84,9 @@ gpu_option = partial(option, 'all', 'GPUs to use, as in CUDA_VISIBLE_DEVICES',
 device_option = partial(option, 'auto', 'where to run; auto: on an NPU, else on a GPU, if there is '
                         'one', choices=DEVICES)
 threads_option = partial(option, -1, 'CPU threads; -1: one per core', minimum=-1)
-editing_precision_option = partial(option, 'high', 'high: float32; mixed: 16 bits where that is '
-                                   'safe', choices=PRECISIONS)
+editing_precision_option = partial(option, 'high', 'high: float32; tf32: float32 with '
+                                   'products in TF32, on GPUs; mixed: 16 bits where that is safe',
+                                   choices=PRECISIONS)
 edit_batch_option = partial(option, 5, 'results per session run; fewer take less memory', minimum=1)
 npu_settings_option = partial(option, (), 'settings of NpuOptimizer\'s parameter_map, and '
                               'adapter_version=r1.15 or the like: whose rules hold, for a plan '
@@ -177,8 +178,9 @@ class RunConfig:
     gpu: str = gpu_option(section='device and precision')
     device: str = device_option()
     threads: int = threads_option()
-    precision: str = option('high', 'high: float32; mixed: 16 bits where that is safe, with '
-                            'dynamic loss scaling', choices=PRECISIONS)
+    precision: str = option('high', 'high: float32; tf32: float32 with products in TF32, on GPUs; '
+                            'mixed: 16 bits where that is safe, with dynamic loss scaling',
+                            choices=PRECISIONS)
     loss_scale: float = option(2. ** 15, 'first loss scale of mixed precision', minimum=1)
     fixed_loss_scale: bool = option(False, 'keep the first loss scale instead of adapting it')
 

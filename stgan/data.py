@@ -267,12 +267,14 @@ class TrainingBatches:
     Args:
         celeba: the data set; indices: the list positions to train on.
         max_bad_images: share of them that may be unreadable, and are replaced then.
+        device: 'cpu', 'gpu' or 'npu': on what the graph will run.
 
     Attributes:
         batch: the tensors, a `Batch`; stream: the `SampleStream`, which knows the bad images.
     """
 
-    def __init__(self, celeba, indices, img_size, batch_size, seed, max_bad_images=.001):
+    def __init__(self, celeba, indices, img_size, batch_size, seed, max_bad_images=.001,
+                 device='cpu'):
         self.stream = SampleStream(len(indices), seed)
         self.batch_size = batch_size
         self._folder = celeba.folder
@@ -283,7 +285,12 @@ class TrainingBatches:
         self._max_bad = max(1, int(max_bad_images * len(indices))) if max_bad_images else 0
         self._first = 0
         with tf.device('/cpu:0'):
-            self._iterator = tf.data.make_initializable_iterator(self._dataset())
+            dataset = self._dataset()
+        if device == 'gpu':
+            # The next batch is copied there while one is computed with.
+            dataset = dataset.apply(tf.data.experimental.prefetch_to_device('/gpu:0', 2))
+        with tf.device('/gpu:0' if device == 'gpu' else '/cpu:0'):
+            self._iterator = tf.data.make_initializable_iterator(dataset)
             xa, a, b, number, images = self._iterator.get_next()
         self.batch = Batch(xa, a, b, number[0], images)
 

@@ -97,9 +97,9 @@ def _arrangement(device):
     """The scope of how layers are computed on a device."""
     # precision_tool's golden runs set STGAN_PLAIN: an NPU's graph, which they are compared with,
     # has convolutions only.
-    if device == 'cpu' and not os.environ.get('STGAN_PLAIN'):
-        return layers.products()
-    return contextlib.nullcontext()
+    if device == 'npu' or os.environ.get('STGAN_PLAIN'):
+        return contextlib.nullcontext()
+    return layers.products() if device == 'cpu' else layers.sums_by_rows()
 
 
 def _penalty_draws(config, batch):
@@ -132,7 +132,7 @@ def _update(config, device, network, terms, variables, rate):
     name = network.lower()
     loss = terms[f'{name}_loss']
     optimizer = loss_scale.Adam(rate, beta1=0.5)
-    if config.precision == 'high':
+    if config.precision != 'mixed':
         step = utils.minimize(optimizer, loss, variables, terms.values())
         return Update(step, terms, network)
     optimizer, manager = loss_scale.make_optimizer(optimizer, name, config.loss_scale, device,

@@ -97,7 +97,7 @@ def train(config, clear=False):
     schedule = _schedule(config, len(indices), celeba)
     with FolderLock(config.folder), tf.Graph().as_default():
         batches = data.TrainingBatches(celeba, indices, config.img_size, config.batch_size,
-                                       config.seed, config.max_bad_images)
+                                       config.seed, config.max_bad_images, device)
         graph = build(config, batches.batch, device)
         samples = SampleGrid(config, celeba)
         newest = None if clear else checkpoint.latest(os.path.join(config.folder, CHECKPOINTS))

@@ -19,6 +19,9 @@ BATCH_NORM_EPSILON = 1e-3
 PRODUCT_MAP, PRODUCT_KERNEL = 8, 1 << 22
 GRADIENT_MAP, GRADIENT_KERNEL = 16, 1 << 21
 
+# Maps at least so high are normalized by rows, see `sums_by_rows`.
+ROWS_MAP = 32
+
 
 class GlorotUniform:
     """Glorot-uniform initial weights that depend on the seed and the variable's name only.
@@ -91,8 +94,23 @@ def instance_norm(x, epsilon=1e-6):
 
 def instance_normalization(x, beta, gamma, epsilon=1e-6):
     """Instance normalization of x [N,H,W,C] with given offset and scale [C]."""
+    if _arranged.sums_by_rows and x.shape.as_list()[1] >= ROWS_MAP:
+        return _instance_normalization_by_rows(x, beta, gamma, epsilon)
     mean, variance = tf.nn.moments(x, [1, 2], keepdims=True)
     return tf.nn.batch_normalization(x, mean, variance, beta, gamma, epsilon)
+
+
+def _instance_normalization_by_rows(x, beta, gamma, epsilon):
+    """Instance normalization that sums, forwards and backwards, over columns, then over rows."""
+    def mean_of(values):
+        return tf.reduce_mean(tf.reduce_mean(values, 2, keepdims=True), 1, keepdims=True)
+
+    def for_rows(values):    # not by broadcasting, whose gradient is one sum over both
+        return tf.tile(values, [1, x.shape.as_list()[1], 1, 1])
+    mean = mean_of(x)
+    variance = mean_of(tf.squared_difference(x, tf.stop_gradient(for_rows(mean))))
+    scale = tf.rsqrt(variance + epsilon) * gamma
+    return x * for_rows(scale) + for_rows(beta - mean * scale)
 
 
 def _finish(y, normalizer, activation):
@@ -100,7 +118,8 @@ def _finish(y, normalizer, activation):
     if normalizer is not None:
         y = normalizer(y)
     else:
-        y = tf.nn.bias_add(y, variable('biases', y.shape.as_list()[-1:], tf.zeros_initializer()))
+        biases = variable('biases', y.shape.as_list()[-1:], tf.zeros_initializer())
+        y = y + biases if _arranged.sums_by_rows else tf.nn.bias_add(y, biases)
     return y if activation is None else activation(y)
 
 
@@ -137,16 +156,25 @@ def conv2d_transpose(x, channels, kernel_size, stride=1, normalizer=None, activa
         return _finish(y, normalizer, activation)
 
 
-class _ProductsScope(threading.local):
-    """Whether `products` holds; of each thread, as TensorFlow's own scopes are."""
+class _Arranged(threading.local):
+    """Which of the arrangements below hold; of each thread, as TensorFlow's own scopes are."""
 
-    on = False
+    products = sums_by_rows = False
 
 
-_products = _ProductsScope()
+_arranged = _Arranged()
 
 
 @contextlib.contextmanager
+def _arrange(name):
+    before = getattr(_arranged, name)
+    setattr(_arranged, name, True)
+    try:
+        yield
+    finally:
+        setattr(_arranged, name, before)
+
+
 def products():
     """Compute deep layers, whose kernels are far larger than their maps, as matrix products.
 
@@ -154,20 +182,26 @@ def products():
     Kernels that are not quite as large have only their gradients computed as products. The values
     are the same but for rounding.
     """
-    before, _products.on = _products.on, True
-    try:
-        yield
-    finally:
-        _products.on = before
+    return _arrange('products')
+
+
+def sums_by_rows():
+    """Sum over large maps, for instance norm and biases, in two steps.
+
+    For GPUs: there a sum over height and width has but one thread for each image and channel, and
+    biases have a gradient that adds atomically, slowly in 16 bits and in another order each time.
+    The values are the same but for rounding.
+    """
+    return _arrange('sums_by_rows')
 
 
 def _is_product(weights, stride, size):
-    return (_products.on and size <= PRODUCT_MAP and _is_halving(weights, stride)
+    return (_arranged.products and size <= PRODUCT_MAP and _is_halving(weights, stride)
             and weights.shape.num_elements() >= PRODUCT_KERNEL)
 
 
 def _has_product_gradient(weights, stride, size):
-    return (_products.on and size <= GRADIENT_MAP
+    return (_arranged.products and size <= GRADIENT_MAP
             and (_is_halving(weights, stride) or (stride == 1 and weights.shape.as_list()[0] % 2))
             and weights.shape.num_elements() >= GRADIENT_KERNEL)
 
@@ -312,7 +346,7 @@ def flatten_fully_connected(x, channels, activation=None):
         x = flatten(x)
         with tf.variable_scope('fully_connected'):
             weights = variable('weights', [x.shape.as_list()[-1], channels])
-            multiply = _product if _products.on else tf.matmul
+            multiply = _product if _arranged.products else tf.matmul
             return _finish(multiply(x, weights), None, activation)
 
 

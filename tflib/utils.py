@@ -2,7 +2,7 @@
 
 import os
 
-from pylib import UserError, usable_cores
+from pylib import UserError, in_command, usable_cores
 from tflib import npu, quiet_native_code, tf
 
 try:
@@ -33,6 +33,9 @@ def resolve_device(device):
     Raises:
         UserError: the device asked for is not there.
     """
+    if device == 'cpu' and in_command():
+        # No session of ours takes them then, but tf.data does, to which sessions mean nothing.
+        select_gpus('-1')
     # For the CPU too: who looks for GPUs first makes 2.x complain of absent CUDA libraries.
     with quiet_native_code():
         gpus = tf.config.experimental.list_physical_devices('GPU')
@@ -52,16 +55,20 @@ def session_config(device, precision='high', threads=-1, npu_options=None, optim
 
     Args:
         device: 'cpu', 'gpu' or 'npu'.
-        precision: 'high': float32; on NPUs what `npu.training_options` says. 'mixed': 16 bits where
-            it is safe, by a rewrite of the graph.
+        precision: 'high': float32; on NPUs what `npu.training_options` says. 'tf32': float32 with
+            products and convolutions in TF32, on GPUs. 'mixed': 16 bits where it is safe, by a
+            rewrite of the graph.
         threads: threads within and between operations; -1: the cores this process may use.
         npu_options: values of NpuOptimizer's parameter_map; None: those of inference.
         optimize: False: on CPUs in high precision run graphs as they were built, not as TensorFlow
             rewrites them. The first run then starts sooner; training would be slower.
 
     Raises:
-        UserError: an illegal NPU option, or mixed precision where there is none.
+        UserError: an illegal NPU option, or a precision that the device does not have.
     """
+    if precision == 'tf32' and device != 'gpu':
+        raise UserError('--precision tf32: only GPUs compute in TF32, and this runs on the '
+                        f'{device.upper()}; take --precision high')
     threads = threads if threads > 0 else usable_cores()
     config = tf.ConfigProto(intra_op_parallelism_threads=threads,
                             inter_op_parallelism_threads=threads,
@@ -109,8 +116,22 @@ def session(device='cpu', threads=-1, graph=None, precision='high', npu_options=
     config = session_config(device, precision, threads, npu_options, optimize)
     if device == 'npu':
         npu.prepare_session(config)
+    if device == 'gpu':
+        _allow_tf32(precision != 'high')
     with quiet_native_code():
         return tf.Session(graph=graph, config=config)
+
+
+def _allow_tf32(allowed):
+    """Let GPUs compute float32 products and convolutions in TF32, or not.
+
+    From Ampere on they do unless told otherwise, with relative errors near 3e-4. TensorFlow has one
+    switch for all sessions: what opens the last one decides.
+    """
+    if hasattr(tf.config.experimental, 'enable_tensor_float_32_execution'):
+        tf.config.experimental.enable_tensor_float_32_execution(allowed)
+    elif not allowed:    # TensorFlow before 2.4: what CUDA's libraries look for as they are loaded
+        os.environ.setdefault('NVIDIA_TF32_OVERRIDE', '0')
 
 
 def describe_session(config, device, precision):
@@ -122,6 +143,9 @@ def describe_session(config, device, precision):
              f'{config.inter_op_parallelism_threads} between operations']
     rewrites = [name for name in sorted(rewrite.DESCRIPTOR.fields_by_name)
                 if name.startswith('auto_mixed_precision') and getattr(rewrite, name)]
+    if device == 'gpu':
+        lines.append(f'products      {"float32" if precision == "high" else "TF32 (10 bits of 23)"}'
+                     f'{" where they stay float32" if precision == "mixed" else ""}')
     lines += [f'rewrite       {name}; float32: {FLOAT32_ISLANDS}' for name in rewrites]
     options = npu.options_in(config)
     if options is not None:

@@ -24,7 +24,7 @@ MOVING_TOLERANCE = 1e-5     # the published order of the decoder's two updates i
 class Golden:
     """A golden file, and the graph that should reproduce it, run once."""
 
-    def __init__(self, name):
+    def __init__(self, name, device='cpu', precision='high'):
         with np.load(str(GOLDEN / (name + '.npz'))) as stored:
             arrays = {key: stored[key] for key in stored.files}
         options = json.loads(str(arrays.pop('config')))
@@ -33,12 +33,21 @@ class Golden:
         self.config = RunConfig(**options)
         self.inputs = {key: arrays.pop(key) for key in ('xa', 'a', 'b')}
         self.wanted = arrays
-        self.seen = self._run()
+        self.seen = self._run(device, precision)
+
+    def error(self, key):
+        """Largest difference from a golden array, relative to its largest value."""
+        wanted = self.wanted[key]
+        scale = np.abs(wanted).max()
+        if key == 'out/d_loss_gan':
+            # A small difference of means of both logits; rounding errors go with the logits.
+            scale = max(scale, np.abs(self.wanted['out/fake_gan']).max())
+        return np.abs(self.seen[key] - wanted).max() / (scale + 1e-12)
 
     def group(self, prefix, arrays):
         return {key[len(prefix):]: value for key, value in arrays.items() if key.startswith(prefix)}
 
-    def _run(self):
+    def _run(self, device, precision):
         with tf.Graph().as_default():
             batch = Batch(number=None, **{key: tf.constant(value)
                                           for key, value in self.inputs.items()})
@@ -54,7 +63,7 @@ class Golden:
                 gradients.update({prefix + v.op.name: gradient for v, gradient
                                   in zip(variables, tf.gradients(loss, variables))})
             forward = self._forward(batch)
-            with utils.session() as session:
+            with utils.session(device, precision=precision) as session:
                 for name, value in self.group('var/', self.wanted).items():
                     self.variables[name].load(value, session)
                 seen = {'out/x_infer': self._edit(edit_graph, session)}
@@ -102,13 +111,8 @@ def test_every_golden_array_is_compared(golden):
                                                ('d_grad/', GRADIENT_TOLERANCE),
                                                ('g_grad/', GRADIENT_TOLERANCE)])
 def test_values(golden, prefix, tolerance):
-    for name, wanted in golden.group(prefix, golden.wanted).items():
-        scale = np.abs(wanted).max()
-        if name == 'd_loss_gan':
-            # A small difference of means of both logits; rounding errors go with the logits.
-            scale = max(scale, np.abs(golden.wanted['out/fake_gan']).max())
-        error = np.abs(golden.seen[prefix + name] - wanted).max()
-        assert error <= tolerance * scale + 1e-12, name
+    for name in golden.group(prefix, golden.wanted):
+        assert golden.error(prefix + name) <= tolerance, name
 
 
 def test_moving_averages(golden):

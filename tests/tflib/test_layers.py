@@ -150,6 +150,32 @@ def test_the_gradient_of_a_deep_kernel_is_a_product(monkeypatch, kind, kernel_si
         np.testing.assert_allclose(result, wanted, rtol=1e-4, atol=1e-4)
 
 
+def test_sums_by_rows_are_the_same_sums(monkeypatch):
+    """Instance norm and biases: values and gradients of first and second order."""
+    monkeypatch.setattr(layers, 'ROWS_MAP', 0)
+    images = np.random.RandomState(0).normal(size=[3, 6, 4, 5]).astype(np.float32)
+    results = []
+    for arrangement in (contextlib.nullcontext(), layers.sums_by_rows()):
+        with tf.Graph().as_default(), utils.session() as session:
+            x = tf.constant(images)
+            with arrangement, tf.variable_scope('', initializer=layers.GlorotUniform(0)):
+                y = layers.conv2d(x, 7, 3, activation=tf.nn.tanh)
+                y = layers.conv2d(y, 4, 3, normalizer=layers.instance_norm, activation=tf.nn.tanh)
+            variables = tf.trainable_variables()
+            slope, = tf.gradients(y, x)
+            first = tf.gradients(tf.square(y), variables)
+            second = tf.gradients(tf.square(slope), variables[:2] + variables[3:])
+            session.run(tf.global_variables_initializer())
+            operations = tf.get_default_graph().get_operations()
+            assert ('BiasAdd' in {operation.type for operation in operations}) != bool(results)
+            sums = [tf.get_static_value(operation.inputs[1]) for operation in operations
+                    if operation.type == 'Mean']
+            assert any(axes is not None and axes.size == 2 for axes in sums) != bool(results)
+            results.append(session.run([y, slope, *first, *second]))
+    for result, wanted in zip(*results):
+        np.testing.assert_allclose(result, wanted, rtol=1e-4, atol=1e-5 * np.abs(wanted).max())
+
+
 def test_products_are_those_of_the_thread_that_asked(monkeypatch):
     """Two threads whose scopes overlap, the first to begin being the first to end."""
     monkeypatch.setattr(layers, 'PRODUCT_KERNEL', 0)
