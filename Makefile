@@ -2,6 +2,7 @@
 # make demo-scratch   the same with a model trained from nothing (6 minutes)
 # make test      the tests, on the newest TensorFlow
 # make test-tf1  the same tests on Python 3.7 and TensorFlow 1.15.5 (PYTHON37=... names the Python)
+# make test-gpu  what only a GPU can show, on a machine with one
 # make bench     speed, beside the published code's way of doing the same (about half an hour; docs/performance.md)
 # make lint      ruff
 # make clean     remove the virtual environments, the toy data and the demo's results
@@ -13,7 +14,7 @@ export PYTHON37
 # The checkout stays as it is: no bytecode in it.
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: demo demo-scratch test test-tf1 bench lint clean
+.PHONY: demo demo-scratch test test-tf1 test-gpu bench lint clean
 
 demo: .venv/installed
 	.venv/bin/python scripts/demo.py
@@ -26,6 +27,10 @@ test: .venv/installed
 
 test-tf1: .venv-tf1/installed
 	.venv-tf1/bin/python $(PYTEST)
+
+test-gpu: .venv/installed
+	.venv/bin/python -m pip install -q -e '.[gpu]'
+	.venv/bin/python -m pytest -m gpu
 
 bench: .venv/installed
 	.venv/bin/python scripts/bench/benchmark.py

@@ -87,7 +87,8 @@ threads_option = partial(option, -1, 'CPU threads; -1: one per core', minimum=-1
 editing_precision_option = partial(option, 'high', 'high: float32; tf32: float32 with '
                                    'products in TF32, on GPUs; mixed: 16 bits where that is safe',
                                    choices=PRECISIONS)
-edit_batch_option = partial(option, 5, 'results per session run; fewer take less memory', minimum=1)
+edit_batch_option = partial(option, 0, 'results per session run, of which fewer take less memory; '
+                            '0: 32 on GPUs, else 5', minimum=0)
 npu_settings_option = partial(option, (), 'settings of NpuOptimizer\'s parameter_map, and '
                               'adapter_version=r1.15 or the like: whose rules hold, for a plan '
                               'without CANN', metavar='KEY=VALUE')

@@ -111,21 +111,24 @@ class Editor:
 
     Args:
         experiment_dir: experiment folder of this or of the published code, e.g. 'output/128'.
-        device: 'auto', 'cpu', 'gpu' or 'npu'; precision: 'high' or 'mixed'.
-        edit_batch: results per session run, on which its memory depends.
+        device: 'auto', 'cpu', 'gpu' or 'npu'; precision: 'high', 'tf32' or 'mixed'.
+        edit_batch: results per session run, on which its memory depends; 0: 32 on GPUs, else 5.
         npu_options: `key=value` texts, settings of an NPU's session.
 
     Attributes:
-        config: the experiment's `RunConfig`; checkpoint: path of the weights in use.
+        config: the experiment's `RunConfig`; checkpoint: path of the weights in use;
+        results_per_run: what `edit_batch` came to.
 
     Raises:
         UserError: no such experiment, no checkpoint, or one that does not fit.
     """
 
-    def __init__(self, experiment_dir, device='auto', precision='high', threads=-1, edit_batch=5,
+    def __init__(self, experiment_dir, device='auto', precision='high', threads=-1, edit_batch=0,
                  npu_options=()):
         self.config, _ = load_config(experiment_dir)
-        self._edit_batch, self._device = edit_batch, utils.resolve_device(device)
+        self._device = utils.resolve_device(device)
+        # Small runs leave a GPU idle (docs/performance.md), but a CPU has less memory.
+        self.results_per_run = edit_batch or (32 if self._device == 'gpu' else 5)
         folder = os.path.join(experiment_dir, CHECKPOINTS)
         open_session = functools.partial(utils.session, self._device, threads,
                                          precision=precision, optimize=False)
@@ -198,7 +201,7 @@ class Editor:
         source = np.zeros(targets.shape[-1:], np.float32) if source is None else np.asarray(source)
         if isinstance(image, Encoded):
             return self._graph.run(self._session, image, targets[np.newaxis],
-                                   source[np.newaxis], self._edit_batch)[0]
+                                   source[np.newaxis], self.results_per_run)[0]
         image = np.asarray(image)
         return self.edit_batch(image[np.newaxis], targets[np.newaxis], source[np.newaxis])[0]
 
@@ -245,7 +248,7 @@ class Editor:
             ValueError: the images are not float or not in [-1,1].
         """
         _check_range(images)
-        return self._graph.run(self._session, images, targets, sources, self._edit_batch)
+        return self._graph.run(self._session, images, targets, sources, self.results_per_run)
 
     def close(self):
         """Free the session."""

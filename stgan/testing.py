@@ -127,7 +127,7 @@ def _edit_and_write(options, plan, editor, celeba, todo, folder):
     names, indices = list(todo), np.array(list(todo.values()))
     paths, unreadable = celeba.paths(indices), []
     batches = data.load_images(paths, editor.config.img_size, celeba.crop,
-                               max(1, options.edit_batch // len(plan.columns)),
+                               max(1, editor.results_per_run // len(plan.columns)),
                                unreadable=unreadable)
     is_described = False
     # Sheets are composed, compressed and written while the next batch is edited.

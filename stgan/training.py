@@ -219,6 +219,7 @@ def _print_banner(config, device, celeba, train_images, schedule):
         'found a GPU' if device == 'gpu' else 'NO GPU FOUND, which full-size training needs')
     print(f'experiment  {config.folder}')
     print(f'device      {device.upper()} ({why})')
+    print(f'precision   {utils.describe_precision(device, config.precision)}')
     print(f'TensorFlow  {utils.tensorflow_version()}, Python {sys.version.split()[0]}')
     print(f'images      {train_images} train, {len(celeba.part("val"))} val, '
           f'{len(celeba.part("test"))} test ({celeba.split})')

@@ -23,6 +23,7 @@ NOT_SEEN = {
     ('tflib/npu.py', 'parse_option'): 'only where there is --npu_option',
     ('tflib/npu.py', 'training_options'): 'only for options of training commands',
     ('tflib/utils.py', '_rewrite_to_16_bits'): 'only for precision "mixed", which is a flag\'s',
+    ('tflib/utils.py', 'session_config'): 'only for precision "tf32", which is a flag\'s',
 }
 # ... these commands.
 NOT_SEEN_IN = {

@@ -134,18 +134,24 @@ def _allow_tf32(allowed):
         os.environ.setdefault('NVIDIA_TF32_OVERRIDE', '0')
 
 
+def describe_precision(device, precision):
+    """A precision and what it is on a device, e.g. 'high (float32)'."""
+    if device == 'npu':
+        return precision    # what it is there, NpuOptimizer's options tell
+    bits = 'float16' if device == 'gpu' else 'bfloat16'
+    return precision + {'high': ' (float32)', 'tf32': ' (float32, products in TF32)',
+                        'mixed': f' ({bits} where that is safe)'}[precision]
+
+
 def describe_session(config, device, precision):
     """Return lines that tell what `session_config` resolved to."""
     rewrite = config.graph_options.rewrite_options
-    lines = [f'device        {device}', f'precision     {precision}',
+    lines = [f'device        {device}', f'precision     {describe_precision(device, precision)}',
              f'TensorFlow    {tensorflow_version()}',
              f'threads       {config.intra_op_parallelism_threads} within, '
              f'{config.inter_op_parallelism_threads} between operations']
     rewrites = [name for name in sorted(rewrite.DESCRIPTOR.fields_by_name)
                 if name.startswith('auto_mixed_precision') and getattr(rewrite, name)]
-    if device == 'gpu':
-        lines.append(f'products      {"float32" if precision == "high" else "TF32 (10 bits of 23)"}'
-                     f'{" where they stay float32" if precision == "mixed" else ""}')
     lines += [f'rewrite       {name}; float32: {FLOAT32_ISLANDS}' for name in rewrites]
     options = npu.options_in(config)
     if options is not None:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from conftest import ROOT
 
 from pylib import UserError
 from tflib import tf, utils
@@ -39,12 +40,57 @@ def test_an_absent_gpu_is_an_error_if_asked_for():
         utils.resolve_device('gpu')
 
 
+@pytest.fixture
+def tf32(monkeypatch):
+    """A function that tells whether TensorFlow lets GPUs take TF32."""
+    experimental = tf.config.experimental
+    if not hasattr(experimental, 'enable_tensor_float_32_execution'):    # before 2.4
+        monkeypatch.delenv('NVIDIA_TF32_OVERRIDE', raising=False)
+        yield lambda: os.environ.get('NVIDIA_TF32_OVERRIDE') != '0'
+        return
+    before = experimental.tensor_float_32_execution_enabled()
+    experimental.enable_tensor_float_32_execution(True)    # as TensorFlow has it
+    yield experimental.tensor_float_32_execution_enabled
+    experimental.enable_tensor_float_32_execution(before)
+
+
+@pytest.mark.parametrize('precision, allowed', [('high', False), ('tf32', True), ('mixed', True)])
+def test_high_precision_is_float32_on_gpus(tf32, precision, allowed):
+    with tf.Graph().as_default():
+        utils.session('cpu').close()
+        assert tf32()    # a session on the CPU says nothing about GPUs
+        utils.session('gpu', precision=precision).close()
+        utils.session('cpu').close()
+    assert tf32() == allowed
+
+
+@pytest.mark.parametrize('device', ['cpu', 'npu'])
+def test_only_gpus_have_tf32(device):
+    with pytest.raises(UserError, match=f'--precision tf32: only GPUs .* on the {device.upper()}; '
+                                        'take --precision high'):
+        utils.session_config(device, 'tf32')
+
+
 def test_select_gpus(monkeypatch):
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', 'x')
     utils.select_gpus('all')
     assert os.environ['CUDA_VISIBLE_DEVICES'] == 'x'
     utils.select_gpus('0,1')
     assert os.environ['CUDA_VISIBLE_DEVICES'] == '0,1'
+
+
+def test_a_command_takes_no_more_of_a_gpu_than_it_needs():
+    """Not even by what TensorFlow opens by itself; a library user's process is left alone."""
+    show = ('import os; from tflib import utils; utils.resolve_device("cpu"); '
+            'print([os.environ.get(name) for name in ("TF_FORCE_GPU_ALLOW_GROWTH", '
+            '"CUDA_VISIBLE_DEVICES")])')
+    bare = {name: value for name, value in os.environ.items()
+            if name not in ('TF_FORCE_GPU_ALLOW_GROWTH', 'CUDA_VISIBLE_DEVICES')}
+    for code, wanted in ((show, [None, None]), (f'import pylib; pylib.run_command(lambda: '
+                                                f'exec({show!r}, {{}}))', ['true', '-1'])):
+        done = subprocess.run([sys.executable, '-c', code], env=bare, capture_output=True,
+                              text=True, cwd=str(ROOT))
+        assert done.stdout.strip() == str(wanted), done.stderr
 
 
 def test_version_names_the_distribution():
@@ -74,7 +120,6 @@ def test_minimize_leaves_out_what_the_loss_does_not_depend_on():
         assert session.run([used, unused]) == [.5, 1]
 
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
 def printed(code, level=None):
