@@ -18,10 +18,12 @@ FAKES = ROOT / 'tests' / 'fakes'
 # As in the commands that tests run in this process, where it counts when TensorFlow is imported.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 
-# The smallest network with all its parts.
+# The smallest network with all its parts, two of those that hand something on to the next.
 SMALL = ['--img_size', '32', '--enc_dim', '4', '--dec_dim', '4', '--stu_dim', '4', '--dis_dim', '4',
-         '--dis_fc_dim', '8', '--dis_layers', '4', '--batch_size', '4', '--n_d', '2',
-         '--n_sample', '3', '--device', 'cpu', '--threads', '2']
+         '--enc_layers', '3', '--dec_layers', '3', '--stu_layers', '2', '--dis_layers', '3',
+         '--inject_layers', '2', '--stu_inject_layers', '2', '--shortcut_layers', '2',
+         '--dis_fc_dim', '8', '--batch_size', '4', '--n_d', '2', '--n_sample', '3',
+         '--device', 'cpu', '--threads', '2']
 EXPERIMENT = 'toy'
 
 Finished = namedtuple('Finished', 'status out err')

@@ -12,7 +12,9 @@ from stgan.config import RunConfig
 from tflib import checkpoint, tf, utils
 
 CONFIG = RunConfig(img_size=32, enc_dim=4, dec_dim=4, stu_dim=4, dis_dim=4, dis_fc_dim=8,
-                   dis_layers=4, batch_size=4, n_d=2, epoch=2, lr=.002, n_sample=2, device='cpu',
+                   enc_layers=3, dec_layers=3, stu_layers=2, dis_layers=3, inject_layers=2,
+                   stu_inject_layers=2, shortcut_layers=2,
+                   batch_size=4, n_d=2, epoch=2, lr=.002, n_sample=2, device='cpu',
                    threads=2, experiment_name='run', save_freq=2)
 
 
@@ -64,7 +66,7 @@ def test_attgan_modes_and_options_train(tmp_path, monkeypatch, toy_data):
             {'use_stu': False, 'shortcut_layers': 1, 'inject_layers': 1, 'mode': 'dcgan'},
             {'stu_norm': 'in', 'stu_state': 'gru', 'one_more_conv': 3, 'mode': 'lsgan'},
             {'stu_norm': 'bn', 'stu_state': 'direct', 'one_more_conv': 1, 'label': 'target',
-             'multi_inputs': 5}]):
+             'multi_inputs': 3}]):
         name = f'run{number}'
         training.train(config_for(toy_data, epoch=1, experiment_name=name, **options))
         assert len(read_json_lines(f'output/{name}/metrics.jsonl')) == 4

@@ -9,6 +9,7 @@ TINY = ['--dim', 2, '--img_size', 32, '--rounds', 1, '--batch_sizes', 2, '--shee
         '--images', 2, '--epochs', 1]
 
 
+@pytest.mark.slow
 def test_every_part_measures_both_ways(run, tmp_path):
     done = run('scripts/bench/benchmark.py', *TINY, '--output', 'speed.json')
     assert done.status == 0, done.err

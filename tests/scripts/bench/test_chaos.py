@@ -9,6 +9,7 @@ from pylib import RunFailed, read_json, write_text
 from scripts.bench import chaos
 
 
+@pytest.mark.slow
 def test_two_rounds(tmp_path):
     """Runs go on bit for bit under SIGKILL, SIGTERM and damage; 50 rounds by default."""
     done = run_cli('scripts/bench/chaos.py', '--folder', 'chaos', '--rounds', 2, '--seed', 6,

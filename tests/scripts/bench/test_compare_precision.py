@@ -11,6 +11,7 @@ TINY = ['--seeds', 3, '--rounds', 1, '--epoch', 1, '--train_image_num', 40, '--e
         '--dec_dim', 2, '--stu_dim', 2, '--dis_dim', 2, '--dis_fc_dim', 4]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CLASSIC, reason='TensorFlow 1.15 has no 16-bit convolutions on CPUs')
 def test_both_precisions_are_trained_and_measured(run, tmp_path, toy_data):
     done = run('scripts/bench/compare_precision.py', '--dataroot', toy_data, '--name', 'c', *TINY,
