@@ -43,6 +43,7 @@ def main():
     with reports.report_errors():
         metrics.write_report(report, folder, values, summary)
     print(f'wrote {os.path.splitext(report)[0]}.json, .csv, .png')
+    reports.name_report(os.path.dirname(report))
 
 
 if __name__ == '__main__':

@@ -232,6 +232,7 @@ def measure(folder, config):
     with reports.report_errors():
         write_result(report, folder, result)
     print(f'wrote {os.path.splitext(report)[0]}.json, .png')
+    reports.name_report(os.path.dirname(report))
 
 
 def _plot_confusion(path, result):

@@ -2,12 +2,36 @@
 
 import contextlib
 import os
+import shlex
+import shutil
+import sys
 from collections import OrderedDict
 
 from pylib import RunFailed, UserError, counted, read_json, require_place
+from stgan.config import SETTING
 
 # Of the paper's tables: the whole test split of CelebA.
 PAPER_SHEETS, PAPER_SIZE, PAPER_INTENSITY = 19962, 128, 2
+
+
+_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+def command_line(script, *arguments):
+    """What to type to run a script of this checkout with this interpreter."""
+    found = shutil.which('python')
+    same = found and sys.executable and os.path.samefile(found, sys.executable)
+    words = ['python' if same else sys.executable or 'python3',
+             os.path.relpath(os.path.join(_ROOT, script)), *arguments]
+    return ' '.join(map(shlex.quote, words))
+
+
+def name_report(folder):
+    """Say how to sum up an experiment, if the folder is that of one."""
+    if os.path.exists(os.path.join(folder, SETTING)):
+        path = os.path.relpath(folder)
+        path = path if '/' in path else os.path.join(os.curdir, path)
+        print(f'to sum up: {command_line("scripts/report.py", f"--experiment_name={path}")}')
 
 
 def number_in_words(value):

@@ -19,7 +19,7 @@ from pylib import (
     require_place,
     usable_cores,
 )
-from stgan import attributes, data, sheets
+from stgan import attributes, data, reports, sheets
 from stgan.celeba import CelebA
 from stgan.config import SETTING
 from stgan.editing import Editor
@@ -30,8 +30,7 @@ BY_POSITION = 'by --img'
 
 def selected_images(config, options):
     """Return (CelebA, 0-based list positions int64 [n]) of a test."""
-    celeba = CelebA(options.dataroot or _stored_dataroot(options.folder, config), config.atts,
-                    config.split, options.use_cropped_img or config.use_cropped_img)
+    celeba = open_data(config, options)
     if not options.img:
         indices = celeba.part('test')
         if not len(indices):
@@ -42,6 +41,12 @@ def selected_images(config, options):
         if position > len(celeba):
             raise UserError(f'--img {position}: the list has images 1 to {len(celeba)}')
     return celeba, np.array(list(OrderedDict.fromkeys(options.img))) - 1
+
+
+def open_data(config, options):
+    """The `CelebA` of a test: the data of its options, or those the experiment was trained with."""
+    return CelebA(options.dataroot or _stored_dataroot(options.folder, config), config.atts,
+                  config.split, options.use_cropped_img or config.use_cropped_img)
 
 
 def _stored_dataroot(folder, config):
@@ -116,6 +121,7 @@ def make_sheets(options, config, plan):
     print((f'wrote {path}' if len(unreadable) < len(todo) else f'nothing new in {path}')
           + (f'; {len(unreadable)} of {counted(len(indices), "image")} unusable, see '
              f'{sheets.DESCRIPTION}' if unreadable else ''))
+    reports.name_report(options.folder)
 
 
 def _edit_and_write(options, plan, editor, celeba, todo, folder):

@@ -2,15 +2,13 @@
 
 import functools
 import os
-import shlex
-import shutil
 import sys
 
 import numpy as np
 
 import imlib
 from pylib import FolderLock, UserError, counted, remove_unfinished, warn
-from stgan import attributes, data, editing, loop, sheets
+from stgan import attributes, data, editing, loop, reports, sheets
 from stgan.celeba import CelebA
 from stgan.config import (
     CHECKPOINTS,
@@ -23,8 +21,6 @@ from stgan.config import (
 from stgan.graph import build
 from stgan.models import GENERATOR_SCOPES
 from tflib import checkpoint, npu, tf, utils
-
-_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 def learning_rate(config, epoch):
@@ -114,16 +110,10 @@ def train(config, clear=False):
                  initialize)
     if batches.stream.bad:
         print(f'{counted(len(batches.stream.bad), "unusable image")} replaced by others')
-    test = [_python(), os.path.relpath(os.path.join(_ROOT, 'test.py')),
-            f'--experiment_name={config.experiment_name}', '--test_int', '2']
-    print(f'trained: {config.folder}; next: {" ".join(map(shlex.quote, test))}')
-
-
-def _python():
-    """What to call the running interpreter by on a command line."""
-    found = shutil.which('python')
-    same = found and sys.executable and os.path.samefile(found, sys.executable)
-    return 'python' if same else sys.executable or 'python3'
+    test = reports.command_line('test.py', f'--experiment_name={config.experiment_name}',
+                                '--test_int', '2')
+    print(f'trained: {config.folder}; next: {test}')
+    reports.name_report(config.folder)
 
 
 def _session_opener(config, device):

@@ -1,0 +1,514 @@
+"""A report on experiments: one HTML file that holds all it shows and asks no server for more."""
+
+import base64
+import csv
+import html
+import io
+import os
+from collections import OrderedDict
+from typing import List, NamedTuple
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from PIL import Image
+
+from pylib import UserError, counted, read_json, write_text
+from stgan import metrics, reports, sheets
+from stgan.config import SAMPLES, load_config
+from stgan.watching import Watcher
+
+REPORT = 'report.html'
+ACCURACY, CURVES = 'attribute_accuracy.json', 'intensity_curves.json'
+SHEETS = 'sample_testing'
+
+# CelebA at 128x128, all test images, intensity 2, each measured by its authors: PSNR, SSIM,
+# attribute accuracy, minutes of training per epoch, milliseconds per edited image. Source: the
+# paper, and the README of Ascend ModelZoo's STGAN_ID1473.
+PUBLISHED = OrderedDict([
+    ('paper, GTX 1080 Ti', (31.67, .948, .8605, 27, 11.78)),
+    ('GPU run of the Ascend authors', (32.30, .950, .8709, 13.2, 7.11)),
+    ('Ascend, high precision', (34.15, .971, .8848, 52, 3.33)),
+    ('Ascend, mixed precision', (33.78, .972, .8332, 5.2, 3.33)),
+])
+
+# Of the charts: one colour an experiment, or a series.
+COLOURS = ('#0f766e', '#b45309', '#4f46e5', '#be185d', '#57534e', '#0369a1', '#65a30d', '#a21caf')
+SMOOTHED = 25         # points of a curve whose median a smoothed one shows
+SHOWN_SAMPLES = 6     # sample grids of a training
+SAMPLE_ROWS, SAMPLE_WIDTH = 4, 960
+SHOWN_IMAGES = 4      # best, and worst, reconstructions
+IMAGES_PER_EPOCH = 182000    # of the published split
+
+STEPS = ('learning rate: lr', 'loss scales', 'skipped updates')    # change in steps
+
+STYLE = """
+:root { --back: #f6f7f7; --card: #fff; --text: #17211f; --soft: #5a6866; --line: #d9dfde;
+  --accent: #0f766e; color-scheme: light; }
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--back); color: var(--text);
+  font: 15px/1.5 system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
+main { max-width: 1060px; margin: auto; padding: 1.2rem; }
+h1 { margin: .2rem 0; font-size: 1.6rem; overflow-wrap: anywhere; }
+h2 { margin: 0 0 .6rem; font-size: 1.15rem; }
+h3 { margin: .9rem 0 .3rem; font-size: .95rem; }
+p { margin: .3rem 0; }
+.soft, figcaption { color: var(--soft); font-size: .88rem; }
+section { margin: 1rem 0; padding: 1rem 1.2rem; background: var(--card);
+  border: 1px solid var(--line); border-radius: 14px; break-inside: avoid-page; }
+.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(135px, 1fr)); gap: .7rem;
+  margin: .9rem 0; padding: 0; list-style: none; }
+.facts li { padding: .6rem .8rem; background: var(--card); border: 1px solid var(--line);
+  border-radius: 12px; }
+.facts b { display: block; font-size: 1.35rem; font-weight: 650; color: var(--accent); }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .25rem .7rem .25rem 0; text-align: right; border-bottom: 1px solid var(--line); }
+th:first-child, td:first-child { text-align: left; }
+th { font-weight: 600; white-space: nowrap; }
+tr.own td { font-weight: 650; color: var(--accent); }
+figure { margin: .5rem 0; }
+svg, img { max-width: 100%; height: auto; }
+figure.wide svg { min-width: 720px; }
+.beside { display: flex; flex-wrap: wrap; gap: 0 2.5rem; }
+.pairs { display: flex; flex-wrap: wrap; gap: .8rem; }
+.pairs img { display: block; border-radius: 6px; image-rendering: auto; }
+code { font: 13px/1.5 ui-monospace, "DejaVu Sans Mono", monospace; overflow-wrap: anywhere; }
+@media print { body { background: #fff; font-size: 12px; }
+  section, .facts li { border-color: #bbb; }
+  main { max-width: none; padding: 0; } }
+"""
+
+
+class Experiment(NamedTuple):
+    """What is known of an experiment; what is not there yet is empty.
+
+    Attributes:
+        state: of `watching.Watcher.state`; psnr: {sheet name: (PSNR, SSIM)}.
+        quality: psnr_ssim.json; accuracy: attribute_accuracy.json; curves: intensity_curves.json.
+    """
+
+    folder: str
+    state: dict
+    samples: List[str]
+    psnr: dict
+    quality: dict
+    accuracy: dict
+    curves: dict
+
+    @property
+    def name(self):
+        """What it is called in the report."""
+        return self.state['name']
+
+    @property
+    def images_per_second(self):
+        """Images that training takes in a second, of all updates; 0 before it began."""
+        config = self.state['config']
+        seconds = self.state['seconds']
+        return config.batch_size * (config.n_d + 1) / seconds if seconds else 0
+
+
+def read(folder):
+    """The `Experiment` in a folder.
+
+    Raises:
+        UserError: there is none.
+    """
+    config, _ = load_config(folder)
+    watcher = Watcher(os.devnull, [folder])
+    name, = watcher.names()
+    state = dict(watcher.state(name), config=config)
+    samples = [os.path.join(folder, SAMPLES, each) for each in state['samples']]
+    return Experiment(folder, state, samples, _image_figures(folder),
+                      _optional(folder, metrics.REPORT), _optional(folder, ACCURACY),
+                      _optional(folder, CURVES))
+
+
+def with_curves(experiment, folder):
+    """The experiment with the intensity curves that were measured into another folder."""
+    return experiment._replace(curves=_optional(folder, CURVES))
+
+
+def _optional(folder, name):
+    path = os.path.join(folder, name)
+    return read_json(path) if os.path.exists(path) else {}
+
+
+def _image_figures(folder):
+    """{sheet name: (PSNR, SSIM)} of psnr_ssim.csv, {} if there is none."""
+    path = os.path.join(folder, os.path.splitext(metrics.REPORT)[0] + '.csv')
+    if not os.path.exists(path):
+        return {}
+    with open(path, newline='', encoding='utf-8') as stream:
+        try:
+            return {row['sheet']: (float(row['psnr']), float(row['ssim']))
+                    for row in csv.DictReader(stream)}
+        except (KeyError, TypeError, ValueError):
+            raise UserError(f'{path}: damaged; python psnr_ssim.py writes it anew') from None
+
+
+def write(path, experiments):
+    """Write the report on `Experiment`s, the first of which it is about, to an HTML file."""
+    first = experiments[0]
+    parts = [_head(first), _facts(first), _settings(experiments), _training(experiments),
+             _sample_grids(first), _reconstructions(experiments), _accuracy(experiments),
+             _intensities(first), _published(experiments)]
+    body = '\n'.join(part for part in parts if part)
+    write_text(path, f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
+               '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+               f'<title>{html.escape(first.name)}: STGAN report</title>\n'
+               f'<style>{STYLE}</style>\n<main>\n{body}\n</main>\n</html>\n')
+
+
+def _section(title, *parts):
+    """A section, or '' if it has no parts."""
+    parts = [part for part in parts if part]
+    return f'<section>\n<h2>{title}</h2>\n' + '\n'.join(parts) + '\n</section>' if parts else ''
+
+
+def _table(heads, rows, own=1):
+    """An HTML table of texts; the first `own` rows stand out."""
+    lines = ['<tr>' + ''.join(f'<th>{html.escape(head)}</th>' for head in heads) + '</tr>']
+    for number, row in enumerate(rows):
+        lines.append(f'<tr{" class=own" if number < own else ""}>'
+                     + ''.join(f'<td>{html.escape(str(cell))}</td>' for cell in row) + '</tr>')
+    return '<div class=wide><table>\n' + '\n'.join(lines) + '\n</table></div>'
+
+
+def _head(first):
+    state = first.state
+    progress = f'iteration {state["iteration"]:,}' + (
+        f' of {state["total"]:,}' if state['total'] else '')
+    what = ('not trained yet' if not state['iteration'] else
+            f'training, {progress}' if state['live'] else
+            f'trained, {progress}' if state['iteration'] == state['total'] else
+            f'stopped, {progress}')
+    return (f'<h1>{html.escape(first.name)}</h1>\n<p class=soft>{html.escape(first.folder)}: '
+            f'{what}</p>')
+
+
+def _facts(first):
+    state, facts = first.state, []
+    if first.quality.get('psnr') is not None:
+        facts += [('PSNR', f'{first.quality["psnr"]:.2f} dB'),
+                  ('SSIM', f'{first.quality["ssim"]:.3f}')]
+    if first.accuracy:
+        facts += [('attribute accuracy', f'{first.accuracy["mean_accuracy"]:.1%}'),
+                  ('others changed', f'{first.accuracy["mean_error"]:.1%}')]
+    if state['seconds']:
+        facts += [('an iteration', f'{state["seconds"]:.3g} s'),
+                  ('images in training', f'{first.images_per_second:,.0f} /s')]
+    if state['live'] and state['remaining']:
+        facts.append(('to go', f'{state["remaining"] / 3600:.2g} h'))
+    if state['skipped']:
+        facts.append(('skipped updates', f'{state["skipped"]:.0f}'))
+    return '<ul class=facts>' + ''.join(
+        f'<li><b>{html.escape(value)}</b>{html.escape(name)}</li>' for name, value in facts
+    ) + '</ul>' if facts else ''
+
+
+def _settings(experiments):
+    parts = []
+    for experiment in experiments:
+        lines = experiment.state['settings'] or ['the published ones']
+        head = f'<h3>{html.escape(experiment.name)}</h3>' if len(experiments) > 1 else ''
+        parts.append(f'<div>{head}<p><code>{"<br>".join(map(html.escape, lines))}</code></p></div>')
+    return _section('Settings that differ from the published ones',
+                    f'<div class=beside>{"".join(parts)}</div>')
+
+
+# ------------------------------------------------------------------------------------- charts
+
+def _svg(figure):
+    """A figure as an inline SVG, its text as text."""
+    stream = io.StringIO()
+    with rc_context({'svg.fonttype': 'none', 'svg.hashsalt': 'stgan'}):
+        figure.savefig(stream, format='svg', metadata={'Date': None})
+    text = stream.getvalue()
+    return '<figure class=wide>' + text[text.index('<svg'):] + '</figure>'
+
+
+def _plain(axes, title, label=''):
+    axes.set_title(title, fontsize=10, loc='left')
+    axes.set_xlabel(label, fontsize=9)
+    axes.tick_params(labelsize=8)
+    axes.grid(color='#e5e7eb', linewidth=.7)
+    axes.set_axisbelow(True)
+    for side in ('top', 'right'):
+        axes.spines[side].set_visible(False)
+
+
+def _smooth(values):
+    """Medians of SMOOTHED neighbours, of fewer at the ends; what is not finite is left out."""
+    values, half = np.asarray(values, float), SMOOTHED // 2
+    windows = (values[max(0, i - half):i + half + 1] for i in range(len(values)))
+    finite = [window[np.isfinite(window)] for window in windows]
+    return np.array([np.median(window) if len(window) else np.nan for window in finite])
+
+
+def _series(experiment, name):
+    """(iterations, values) of a term; None if it was not logged."""
+    points = experiment.state['series'].get(name)
+    if not points:
+        return None
+    return (np.array([point[0] for point in points]),
+            np.array([np.nan if point[1] is None else point[1] for point in points]))
+
+
+def _training(experiments):
+    """Losses and what goes with them, linear and smoothed."""
+    panels = [('critic: d_loss_gan', ['d_loss_gan']), ('gradient penalty: gp', ['gp']),
+              ("D's attribute loss: d_loss_att", ['d_loss_att']),
+              ('generator: g_loss_gan', ['g_loss_gan']),
+              ("G's attribute loss: g_loss_att", ['g_loss_att']),
+              ('reconstruction: g_loss_rec', ['g_loss_rec']),
+              ('|d_loss_gan| / |g_loss_gan|', None), (STEPS[0], ['lr']),
+              ('seconds of an iteration', ['seconds']),
+              (STEPS[1], ['d_loss_scale', 'g_loss_scale']),
+              (STEPS[2], ['d_skipped', 'g_skipped'])]
+    drawn = [(title, lines) for title, lines in
+             ((title, _lines(experiments, names)) for title, names in panels)
+             if any(np.any(values) for _, _, values in lines)]
+    if not drawn:
+        return ''
+    rows = -(-len(drawn) // 3)
+    figure = Figure(figsize=(11, 2.5 * rows), constrained_layout=True)
+    for axes, (title, lines) in zip(figure.subplots(rows, 3, squeeze=False).flat, drawn):
+        for colour, (label, iterations, values) in zip(COLOURS, lines):
+            if title in STEPS:
+                axes.step(iterations, values, color=colour, linewidth=1.5, label=label)
+                continue
+            axes.plot(iterations, values, color=colour, alpha=.25, linewidth=.8)
+            axes.plot(iterations, _smooth(values), color=colour, linewidth=1.5, label=label)
+        _plain(axes, title)
+        if title in STEPS[:2]:
+            axes.set_yscale('log')
+        elif title not in STEPS:
+            _without_outliers(axes, [values for _, _, values in lines])
+        if len(lines) > 1:
+            axes.legend(frameon=False, fontsize=7)
+    for axes in figure.axes[len(drawn):]:
+        axes.set_axis_off()
+    return _section('Training', _svg(figure), '<p class=soft>Over iterations: thin as logged (in '
+                    'long runs means of stretches), bold the median of '
+                    f'{SMOOTHED} points.</p>')
+
+
+def _lines(experiments, names):
+    """[(label, iterations, values)] of a panel; names None: the ratio of both critics' losses."""
+    lines = []
+    for experiment in experiments:
+        if names is None:
+            d, g = (_series(experiment, name) for name in ('d_loss_gan', 'g_loss_gan'))
+            if d and g:
+                ratio = _smooth(np.abs(d[1])) / np.maximum(_smooth(np.abs(g[1])), 1e-12)
+                lines.append((experiment.name, d[0], ratio))
+            continue
+        for name in names:
+            found = _series(experiment, name)
+            if found:
+                label = experiment.name if len(experiments) > 1 else ''
+                lines.append((f'{label} {name if len(names) > 1 else ""}'.strip(), *found))
+    return lines
+
+
+def _without_outliers(axes, values):
+    """Limit the axis to what all but the wildest start of a training needs."""
+    finite = np.concatenate([each[np.isfinite(each)] for each in values])
+    if len(finite) > 40:
+        low, high = np.percentile(finite, [.5, 99])
+        if high > low:
+            axes.set_ylim(low - .08 * (high - low), high + .08 * (high - low))
+
+
+# ------------------------------------------------------------------------------------- pictures
+
+def _picture(image, title, quality=84):
+    """A PIL image inside the page."""
+    stream = io.BytesIO()
+    image.convert('RGB').save(stream, 'JPEG', quality=quality)
+    data = base64.b64encode(stream.getvalue()).decode()
+    return (f'<img src="data:image/jpeg;base64,{data}" width={image.width} height={image.height} '
+            f'alt="{html.escape(title)}">')
+
+
+def _sample_grids(first):
+    """The same validation images over the training, the newest grid first."""
+    size, found = first.state['config'].img_size, first.samples
+    chosen = [found[i] for i in sorted({round(i) for i in np.linspace(
+        0, len(found) - 1, SHOWN_SAMPLES)})] if found else []
+    parts = []
+    for path in reversed(chosen):
+        with Image.open(path) as grid:
+            rows = grid.crop((0, 0, grid.width, min(grid.height, SAMPLE_ROWS * size)))
+        rows.thumbnail((SAMPLE_WIDTH, SAMPLE_WIDTH), Image.LANCZOS)
+        name = os.path.splitext(os.path.basename(path))[0]
+        parts.append(f'<figure>{_picture(rows, "sample grid " + name)}'
+                     f'<figcaption>{html.escape(name)}</figcaption></figure>')
+    atts = html.escape(', '.join(first.state['config'].atts))
+    said = f'<p class=soft>Source, reconstruction, then an edit of each attribute: {atts}.</p>'
+    return _section('Samples over the training', *([said, *parts] if parts else []))
+
+
+def _reconstructions(experiments):
+    """Distributions of PSNR and SSIM, best and worst images of the first experiment."""
+    with_figures = [each for each in experiments if each.psnr]
+    if not with_figures:
+        return ''
+    figure = Figure(figsize=(11, 2.8), constrained_layout=True)
+    papers = metrics.PAPER_PSNR, metrics.PAPER_SSIM
+    for column, (axes, title, paper) in enumerate(zip(figure.subplots(1, 2), ('PSNR in dB', 'SSIM'),
+                                                      papers)):
+        for colour, experiment in zip(COLOURS, with_figures):
+            values = np.array(list(experiment.psnr.values()))[:, column]
+            values = values[np.isfinite(values)]
+            axes.hist(values, bins=min(40, max(5, len(values) // 5)), color=colour, alpha=.55,
+                      label=f'{experiment.name}, mean {values.mean():.4g}')
+        axes.axvline(paper, color='#6b7280', linestyle='--', label=f'paper {paper} (CelebA 128)')
+        _plain(axes, f'images by {title}')
+        axes.legend(frameon=False, fontsize=8)
+    return _section('Reconstructions', _svg(figure), *_best_and_worst(experiments[0]),
+                    _unlike_paper(experiments[0], experiments[0].quality))
+
+
+def _best_and_worst(experiment):
+    """Sources beside their reconstructions, where PSNR is highest and lowest."""
+    folder = os.path.join(experiment.folder, SHEETS)
+    ordered = sorted((name for name, (psnr, _) in experiment.psnr.items() if np.isfinite(psnr)
+                      and os.path.exists(os.path.join(folder, name))),
+                     key=lambda name: experiment.psnr[name])
+    size = experiment.state['config'].img_size
+    for title, names in (('Worst', ordered[:SHOWN_IMAGES]),
+                         ('Best', ordered[::-1][:SHOWN_IMAGES])):
+        pairs = []
+        for name in names:
+            with Image.open(os.path.join(folder, name)) as sheet:
+                left = size + sheets.gap_width(size)
+                pair = Image.new('RGB', (2 * size, size))
+                pair.paste(sheet.crop((0, 0, size, size)), (0, 0))
+                pair.paste(sheet.crop((left, 0, left + size, size)), (size, 0))
+            psnr, ssim = experiment.psnr[name]
+            pairs.append(f'<figure>{_picture(pair, name, 92)}<figcaption>{html.escape(name)}<br>'
+                         f'{psnr:.2f} dB, {ssim:.3f}</figcaption></figure>')
+        if pairs:
+            yield f'<h3>{title}: source, reconstruction</h3><div class=pairs>{"".join(pairs)}</div>'
+
+
+def _unlike_paper(experiment, report):
+    """In which conditions a report differs from the paper's, as a paragraph."""
+    if not report:
+        return ''
+    found = []
+    if report.get('images') != reports.PAPER_SHEETS:
+        found.append(f'{counted(report.get("images", 0), "sheet")} instead of '
+                     f'{reports.PAPER_SHEETS}')
+    if report.get('img_size') != reports.PAPER_SIZE:
+        found.append(f'{report.get("img_size")} pixels instead of {reports.PAPER_SIZE}')
+    if report.get('test_int') != reports.PAPER_INTENSITY:
+        found.append(f'intensity {reports.number_in_words(report.get("test_int"))} instead of '
+                     f'{reports.PAPER_INTENSITY}')
+    return (f'<p class=soft>{html.escape(experiment.name)}: not comparable with the paper ('
+            + '; '.join(found) + ').</p>' if found else '')
+
+
+# ------------------------------------------------------------------------------------- attributes
+
+def _accuracy(experiments):
+    """Attribute accuracy of edits, and which other attributes each edit changed."""
+    measured = [each for each in experiments if each.accuracy]
+    if not measured:
+        return ''
+    first = measured[0]
+    atts = list(first.accuracy['accuracy'])
+    figure = Figure(figsize=(11, .32 * len(atts) * max(1, len(measured) * .6) + .9),
+                    constrained_layout=True)
+    axes, thickness = figure.subplots(), .8 / len(measured)
+    for number, (colour, experiment) in enumerate(zip(COLOURS, measured)):
+        values = [100 * experiment.accuracy['accuracy'].get(att, np.nan) for att in atts]
+        bars = axes.barh(np.arange(len(atts)) + number * thickness, values, thickness * .9,
+                         color=colour, label=f'{experiment.name}, mean '
+                         f'{100 * experiment.accuracy["mean_accuracy"]:.1f} %')
+        for bar, value in zip(bars, values):
+            axes.text(value + 1, bar.get_y() + bar.get_height() / 2, f'{value:.0f}', va='center',
+                      fontsize=8)
+    axes.set_yticks(np.arange(len(atts)) + .4 - thickness / 2)
+    axes.set_yticklabels(atts)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 108)
+    _plain(axes, 'edits that the classifier sees [%]')
+    axes.legend(frameon=False, fontsize=8, loc='lower right')
+    return _section('Attributes', _svg(figure), _confusion(first),
+                    _unlike_paper(first, first.accuracy))
+
+
+def _confusion(experiment):
+    """Heat map: how often each edit (row) changed each attribute (column)."""
+    accuracy, each = experiment.accuracy['accuracy'], experiment.accuracy['error_each']
+    atts = list(accuracy)
+    changed = np.array([[accuracy[row] if row == column else each[row][column]
+                         for column in atts] for row in atts]) * 100
+    figure = Figure(figsize=(11, 1.6 + .36 * len(atts)), constrained_layout=True)
+    axes = figure.subplots()
+    axes.pcolormesh(changed, cmap='GnBu', vmin=0, vmax=100)
+    for (row, column), value in np.ndenumerate(changed):
+        axes.text(column + .5, row + .5, f'{value:.0f}', ha='center', va='center', fontsize=8,
+                  color='white' if value > 60 else '#17211f')
+    axes.set_xticks(np.arange(len(atts)) + .5)
+    axes.set_xticklabels(atts, rotation=40, ha='right', rotation_mode='anchor')
+    axes.set_yticks(np.arange(len(atts)) + .5)
+    axes.set_yticklabels(atts)
+    axes.invert_yaxis()
+    _plain(axes, f'{experiment.name}: attributes (columns) that each edit (rows) changed [%]')
+    return _svg(figure)
+
+
+def _intensities(first):
+    """How often edits are seen at growing intensities, and other attributes change."""
+    if not first.curves:
+        return ''
+    intensities, atts = first.curves['intensities'], list(first.curves['changed'])
+    rows = -(-len(atts) // 4)
+    figure = Figure(figsize=(11, 2 * rows), constrained_layout=True)
+    panels = figure.subplots(rows, 4, squeeze=False, sharey=True).flat
+    for axes, att in zip(panels, atts):
+        axes.plot(intensities, 100 * np.array(first.curves['changed'][att]), color=COLOURS[0],
+                  marker='.', label='this attribute')
+        axes.plot(intensities, 100 * np.array(first.curves['others'][att]), color=COLOURS[1],
+                  linestyle='--', label='others, mean')
+        axes.axvline(1, color='#9ca3af', linewidth=.8)
+        axes.set_ylim(-3, 103)
+        _plain(axes, att)
+    for axes in figure.axes[len(atts):]:
+        axes.set_axis_off()
+    figure.axes[0].legend(frameon=False, fontsize=7)
+    return _section('Intensity', _svg(figure), '<p class=soft>Share of edits [%] after which the '
+                    'classifier sees the attribute changed, and of other attributes that changed '
+                    'too, by the intensity of the edit: -1 is none, 1 what training shows. '
+                    f'{counted(first.curves["images"], "image")} of the test part.</p>')
+
+
+def _published(experiments):
+    """The figures of the experiments above the published ones."""
+    rows = []
+    for experiment in experiments:
+        quality, accuracy = experiment.quality, experiment.accuracy
+        speed = experiment.images_per_second
+        config = experiment.state['config']
+        rows.append([
+            experiment.name, f'{config.img_size}x{config.img_size}',
+            quality.get('images') or accuracy.get('images') or '',
+            reports.number_in_words(quality['test_int']) if 'test_int' in quality else '',
+            f'{quality["psnr"]:.2f}' if quality.get('psnr') is not None else '',
+            f'{quality["ssim"]:.3f}' if quality else '',
+            f'{accuracy["mean_accuracy"]:.2%}' if accuracy else '',
+            f'{IMAGES_PER_EPOCH / speed / 60:.3g}' if speed else '', ''])
+    for name, (psnr, ssim, accuracy, minutes, milliseconds) in PUBLISHED.items():
+        rows.append([name, '128x128', reports.PAPER_SHEETS, reports.PAPER_INTENSITY, f'{psnr:.2f}',
+                     f'{ssim:.3f}', f'{accuracy:.2%}', minutes, milliseconds])
+    table = _table(['', 'size', 'sheets', 'intensity', 'PSNR', 'SSIM', 'attribute accuracy',
+                    'min per epoch', 'ms per image'], rows, len(experiments))
+    return _section('Beside the published figures', table, '<p class=soft>Published: CelebA, each '
+                    "measured by its authors with the published classifier. An epoch is CelebA's "
+                    f'{IMAGES_PER_EPOCH:,} training images at the speed of the last '
+                    'iterations.</p>')
