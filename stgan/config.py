@@ -347,6 +347,8 @@ class PhotoConfig:
                          metavar='FILE')
     labels: Tuple[str, ...] = option((), 'attributes that the photos show, or none: for '
                                      'experiments with --label target', metavar='NAME')
+    labels_from_classifier: str = option('', 'or take for them what this classifier sees in each '
+                                         'face: a checkpoint, or a folder of some', metavar='PATH')
 
     face: int = option(0, 'edit one face only, by its number: 1 is the largest; 0: all',
                        section='faces', minimum=0)
@@ -392,9 +394,12 @@ class PhotoConfig:
         check_values(self)
         experiment_folder(self.experiment_name)
         _check_npu_settings(self)
-        if self.recipe and (self.values or self.strip or self.slide or self.labels):
-            raise UserError('--recipe: says what to do; --set, --strip, --slide and --labels do '
-                            'not go with it')
+        if self.recipe and (self.values or self.strip or self.slide or self.labels
+                            or self.labels_from_classifier):
+            raise UserError('--recipe: says what to do; --set, --strip, --slide, --labels and '
+                            '--labels_from_classifier do not go with it')
+        if self.labels and self.labels_from_classifier:
+            raise UserError('take one of --labels and --labels_from_classifier')
         if self.recipe and (self.face or self.landmarks or self.no_align):
             raise UserError('--recipe: says which faces; --face, --landmarks and --no_align do '
                             'not go with it')
