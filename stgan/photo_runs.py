@@ -39,11 +39,7 @@ def photo_files(arguments):
     paths = []
     for argument in arguments:
         if os.path.isdir(argument):
-            names = sorted(name for name in os.listdir(argument) if not name.startswith('.')
-                           and name.lower().endswith(imlib.photos.EXTENSIONS))
-            if not names:
-                raise UserError(f'{argument}: has no JPEG, PNG, WebP or TIFF')
-            paths += [os.path.join(argument, name) for name in names]
+            paths += [os.path.join(argument, name) for name in imlib.photos.names_in(argument)]
         elif os.path.exists(argument):
             paths.append(argument)
         else:
