@@ -73,8 +73,36 @@ def _read_description(path):
     if (not isinstance(atts, list) or not atts or not all(isinstance(att, str) for att in atts)
             or len(set(atts)) < len(atts) or type(size) is not int or size not in SIZES):
         raise UserError(f'{path}: expected attributes and img_size as att_classification/train.py '
-                        'writes them; restore it, or name another classifier with --checkpoint')
+                        'writes them; restore it, or name another classifier')
     return atts, size
+
+
+def attribute_reader(path, atts, device='auto', threads=-1):
+    """A function from an image, uint8 [S,S,3], to the names of those attributes that it shows.
+
+    Raises:
+        UserError: no classifier, or one that does not predict all of them.
+    """
+    classifier_ = Classifier(path, device, threads)
+    columns = columns_of(atts, classifier_)
+
+    def shown(image):
+        labels = classifier_.predict(image[np.newaxis])[0, columns]
+        return [att for att, label in zip(atts, labels) if label]
+    return shown
+
+
+def columns_of(atts, classifier_):
+    """Where among a `Classifier`'s predictions those of some attributes are.
+
+    Raises:
+        UserError: it does not predict all of them.
+    """
+    unknown = [att for att in atts if att not in classifier_.atts]
+    if unknown:
+        raise UserError(f'{classifier_.path}: does not predict {" ".join(unknown)}, but '
+                        f'{" ".join(classifier_.atts)}; name another classifier')
+    return [classifier_.atts.index(att) for att in atts]
 
 
 class Result(NamedTuple):

@@ -6,8 +6,10 @@ from collections import OrderedDict
 import numpy as np
 
 import imlib
+from att_classification.evaluation import Classifier, columns_of
 from pylib import UserError, progress, write_json
 from stgan import attributes, data
+from stgan.editing import Editor
 from stgan.html_report import CURVES
 from stgan.testing import open_data
 
@@ -32,10 +34,7 @@ def intensity_curves(editor, classifier_, celeba, indices):
             readable.
     """
     config = editor.config
-    unknown = [att for att in config.atts if att not in classifier_.atts]
-    if unknown:
-        raise UserError(f'{classifier_.path}: does not predict {" ".join(unknown)}')
-    predicted = [classifier_.atts.index(att) for att in config.atts]
+    predicted = columns_of(config.atts, classifier_)
     count, images_seen = len(config.atts), 0
     wrong = np.zeros([len(INTENSITIES), count, count])    # intensity, edited, seen
     paths = celeba.paths(indices)
@@ -70,9 +69,6 @@ def measure(options, images, classifier_path, folder):
         options: the `TestConfig` that names experiment and data; images: how many at most, of the
             test split.
     """
-    from att_classification.evaluation import Classifier  # noqa: PLC0415  (slow to import)
-    from stgan.editing import Editor  # noqa: PLC0415
-
     with Editor(options.folder, options.device, threads=options.threads,
                 edit_batch=options.edit_batch) as editor:
         celeba = open_data(editor.config, options)

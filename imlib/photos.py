@@ -1,6 +1,7 @@
 """Photo files of all kinds as upright pixels, and back with what the files said beside them."""
 
 import io
+import os
 import warnings
 from typing import NamedTuple, Optional
 
@@ -33,6 +34,19 @@ class Decoded(NamedTuple):
     alpha: Optional[np.ndarray] = None    # uint8 [H,W]
     profile: Optional[bytes] = None       # ICC
     exif: bytes = b''                     # without orientation and thumbnail
+
+
+def names_in(folder):
+    """Names of the files in a folder that their extensions call photos, sorted.
+
+    Raises:
+        UserError: there is none.
+    """
+    names = sorted(name for name in os.listdir(folder)
+                   if name.lower().endswith(EXTENSIONS) and not name.startswith('.'))
+    if not names:
+        raise UserError(f'{folder}: has no JPEG, PNG, WebP or TIFF')
+    return names
 
 
 def read(file, name=None, max_pixels=MAX_PIXELS):

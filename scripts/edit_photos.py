@@ -26,8 +26,9 @@ def main():
     options = from_args(PhotoConfig, args)
     config, _ = load_config(options.folder)
 
+    from att_classification.evaluation import attribute_reader
     from stgan.photo_runs import PhotoRun
-    PhotoRun(options, config, args.photos).run()
+    PhotoRun(options, config, args.photos, attribute_reader).run()
 
 
 if __name__ == '__main__':

@@ -41,8 +41,8 @@ def main():
     parser = ArgumentParser(description=__doc__)
     add_options(parser, PageConfig)
     args = parser.parse_args()
-    if not (args.experiment_name or args.model or args.watch):
-        args.model = os.path.join(ROOT, 'models', 'toy')
+    if not (args.experiment_name or args.watch):
+        args.experiment_name = os.path.join(ROOT, 'models', 'toy')
     options = from_args(PageConfig, args)
     if not all(map(importlib.util.find_spec, ('starlette', 'uvicorn'))):
         raise UserError("starlette and uvicorn are not installed: pip install -e '.[page]'")

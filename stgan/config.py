@@ -46,7 +46,8 @@ def boolean(text):
     raise ValueError(text)
 
 
-def option(default, help, section='', fixed=False, required=False, metavar=None, **constraints):
+def option(default, help, section='', fixed=False, required=False, metavar=None, alias='',
+           **constraints):
     """Declare an option.
 
     Args:
@@ -54,11 +55,12 @@ def option(default, help, section='', fixed=False, required=False, metavar=None,
         fixed: the option shapes the networks or the order of the training data, so a run cannot be
             resumed with another value.
         required: the command line has to give it.
-        metavar: what stands for the value in --help.
+        metavar: what stands for the value in --help; alias: another name for the option.
         constraints: choices, or bounds: minimum and maximum, which are allowed, or above.
     """
     return dataclasses.field(default=default, metadata=dict(
-        help=help, section=section, fixed=fixed, required=required, metavar=metavar, **constraints))
+        help=help, section=section, fixed=fixed, required=required, metavar=metavar, alias=alias,
+        **constraints))
 
 
 # Options that several commands have.
@@ -347,6 +349,8 @@ class PhotoConfig:
                          metavar='FILE')
     labels: Tuple[str, ...] = option((), 'attributes that the photos show, or none: for '
                                      'experiments with --label target', metavar='NAME')
+    labels_from_classifier: str = option('', 'or take for them what this classifier sees in each '
+                                         'face: a checkpoint, or a folder of some', metavar='PATH')
 
     face: int = option(0, 'edit one face only, by its number: 1 is the largest; 0: all',
                        section='faces', minimum=0)
@@ -392,9 +396,12 @@ class PhotoConfig:
         check_values(self)
         experiment_folder(self.experiment_name)
         _check_npu_settings(self)
-        if self.recipe and (self.values or self.strip or self.slide or self.labels):
-            raise UserError('--recipe: says what to do; --set, --strip, --slide and --labels do '
-                            'not go with it')
+        if self.recipe and (self.values or self.strip or self.slide or self.labels
+                            or self.labels_from_classifier):
+            raise UserError('--recipe: says what to do; --set, --strip, --slide, --labels and '
+                            '--labels_from_classifier do not go with it')
+        if self.labels and self.labels_from_classifier:
+            raise UserError('take one of --labels and --labels_from_classifier')
         if self.recipe and (self.face or self.landmarks or self.no_align):
             raise UserError('--recipe: says which faces; --face, --landmarks and --no_align do '
                             'not go with it')
@@ -411,9 +418,8 @@ class PhotoConfig:
 class PageConfig:
     """The options of scripts/page.py."""
 
-    experiment_name: str = option('', f'{EXPERIMENT}; its model edits', section='model')
-    model: str = option('', 'or any experiment folder; default: models/toy, the model in the box',
-                        metavar='DIR')
+    experiment_name: str = option('', f'{EXPERIMENT}, the default; its model edits',
+                                  section='model', metavar='NAME', alias='model')
     watch: bool = option(False, 'show trainings only; needs no checkpoint')
 
     host: str = option('127.0.0.1', 'address to listen on; another one than this lets others in, '
@@ -431,15 +437,15 @@ class PageConfig:
         """The experiment folder of the model; '' if trainings are watched only."""
         if self.watch:
             return ''
-        return self.model or experiment_folder(self.experiment_name)
+        return experiment_folder(self.experiment_name)
 
     def check(self):
         """Return self if every value is legal on its own and with the others, else raise."""
         check_values(self)
         if self.experiment_name:
             experiment_folder(self.experiment_name)
-        if bool(self.experiment_name) + bool(self.model) + self.watch != 1:
-            raise UserError('take one of --experiment_name, --model and --watch')
+        if bool(self.experiment_name) == self.watch:
+            raise UserError('take one of --experiment_name (or --model) and --watch')
         return self
 
 
@@ -496,8 +502,9 @@ def add_options(parser, options, **defaults):
         if kind is bool and default is False:
             group.add_argument(flag, action='store_true', help=help)
             continue
+        names = [flag, f'--{facts["alias"]}'] if facts['alias'] else [flag]
         group.add_argument(
-            flag, type=boolean if kind is bool else kind, default=default, help=help,
+            *names, type=boolean if kind is bool else kind, default=default, help=help,
             nargs='+' if is_list else None, choices=facts.get('choices'),
             required=facts['required'] and not default,
             metavar='BOOL' if kind is bool else facts['metavar'])

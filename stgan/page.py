@@ -244,12 +244,18 @@ class Page:
                                  *photos.chosen_faces(photo, numbers, align), labels).to_text()
 
     def read_recipe(self, key, text):
-        """What a recipe, or a text like Young=-1 Bangs=0.5, asks for: values, faces, a remark."""
+        """What a recipe, or a text like Young=-1 Bangs=0.5, asks for.
+
+        Returns:
+            {'values', 'numbers': of the faces, 'labels': what these show, 'remark'}; None: as it is
+            on the page.
+        """
         photo = self.shelf.get(key)
         if not text.lstrip().startswith('{'):
-            return {'values': self._checked(_assignments(text)), 'numbers': None, 'remark': ''}
+            return {'values': self._checked(_assignments(text)), 'numbers': None, 'labels': None,
+                    'remark': ''}
         recipe = photos.Recipe.from_text(text, 'the text')
-        count, remark = len(photo.faces), ''
+        count, labels, remark = len(photo.faces), recipe.labels, ''
         numbers = [number for number in recipe.numbers if number <= count] or None
         if not recipe.align:
             numbers = [WHOLE]
@@ -257,7 +263,13 @@ class Page:
             remark = 'It is of other weights, so the result will be another one.'
         elif recipe.photo != photo.digest:
             remark = 'It is of another photo.'
-        return {'values': self._checked(recipe.values), 'numbers': numbers, 'remark': remark}
+        if photos.has_labels_by_face(labels):    # the page has one set of them for all faces
+            is_one = recipe.photo == photo.digest and all(each == labels[0] for each in labels)
+            labels = labels[0] if is_one else None
+            if not is_one and not remark:
+                remark = 'Its faces show different attributes; choose one, and tick what it shows.'
+        return {'values': self._checked(recipe.values), 'numbers': numbers, 'labels': labels,
+                'remark': remark}
 
     def _checked(self, values):
         """The values that are not 0."""

@@ -39,11 +39,7 @@ def photo_files(arguments):
     paths = []
     for argument in arguments:
         if os.path.isdir(argument):
-            names = sorted(name for name in os.listdir(argument) if not name.startswith('.')
-                           and name.lower().endswith(imlib.photos.EXTENSIONS))
-            if not names:
-                raise UserError(f'{argument}: has no JPEG, PNG, WebP or TIFF')
-            paths += [os.path.join(argument, name) for name in names]
+            paths += [os.path.join(argument, name) for name in imlib.photos.names_in(argument)]
         elif os.path.exists(argument):
             paths.append(argument)
         else:
@@ -97,14 +93,17 @@ class PhotoRun:
     Args:
         options: the `PhotoConfig`; config: the experiment's `RunConfig`; arguments: photos and
             folders of photos.
+        open_classifier: function from the value of --labels_from_classifier, the experiment's
+            attributes, device and threads to another one: from a face, uint8 [S,S,3], to the names
+            of those attributes that it shows.
 
     Raises:
         UserError: the options do not fit each other, the experiment or the photos; nothing was
             written.
     """
 
-    def __init__(self, options, config, arguments):
-        self._options, self._config = options, config
+    def __init__(self, options, config, arguments, open_classifier):
+        self._options, self._config, self._open_classifier = options, config, open_classifier
         self._paths = photo_files(arguments)
         self._folder = options.output_dir or os.path.join(options.folder, 'photos')
         self._recipe = read_recipe(options.recipe) if options.recipe else None
@@ -114,15 +113,23 @@ class PhotoRun:
         self._labels = self._recipe.labels if self._recipe else _labels(options, config)
         for flag, names in (('--recipe' if self._recipe else '--set', self._values),
                             ('--slide', [options.slide] if options.slide else []),
-                            ('--labels', self._labels or [])):
+                            ('--recipe' if self._recipe else '--labels', self._known_labels())):
             for name in names:
                 if name not in config.atts:
                     raise UserError(f'{flag} {name}: the experiment edits {" ".join(config.atts)}')
-        if config.label == 'target' and self._labels is None and not options.dry_run:
+        if config.label == 'target' and self._labels is None and not (
+                options.labels_from_classifier or options.dry_run):
             raise UserError(f'{options.experiment_name}: was trained with target labels; say with '
-                            '--labels which attributes the photos show, or "none"')
+                            '--labels which attributes the photos show, or "none", or name a '
+                            'classifier with --labels_from_classifier')
         require_place(self._folder, '--output_dir')
         self._check_names()
+
+    def _known_labels(self):
+        """All attributes that labels name."""
+        if photos.has_labels_by_face(self._labels):
+            return [name for names in self._labels for name in names]
+        return self._labels or []
 
     def _check_names(self):
         """Raise a UserError if two photos would get the same name, or one be overwritten."""
@@ -156,6 +163,9 @@ class PhotoRun:
         options = self._options
         utils.select_gpus(options.gpu)
         todo = [path for path in self._paths if self._is_free(path)]
+        if options.labels_from_classifier and todo and not options.dry_run:
+            self._labels = self._open_classifier(options.labels_from_classifier, self._config.atts,
+                                                 options.device, options.threads)
         with FolderLock(self._folder):
             remove_unfinished(self._folder)
             editor = None if options.dry_run or not todo else Editor(
@@ -218,16 +228,20 @@ class PhotoRun:
         if self._values:
             edited = editor.edit_photo(photo, self._values, face=numbers, align=self._align,
                                        labels=self._labels)
-            if self._recipe and self._recipe.photo == photo.digest:
+            if self._is_of_recipe(photo):
                 edited.recipe = edited.recipe._replace(numbers=self._recipe.numbers)
             edited.save(self._place(path))
 
     def _choose_faces(self, photo):
         """Numbers of the faces to edit; [1] without alignment."""
         options = self._options
+        if photos.has_labels_by_face(self._labels) and not self._is_of_recipe(photo):
+            raise UserError(f'{photo.name}: the labels in {options.recipe} are of the faces of '
+                            'another photo; say with --set what to change, and with --labels or '
+                            '--labels_from_classifier what this one shows')
         if not self._align:
             return [1]
-        if self._recipe and self._recipe.photo == photo.digest:
+        if self._is_of_recipe(photo):
             photo.set_landmarks(self._recipe.faces)
         elif self._landmarks is not None:
             name = os.path.basename(photo.name)
@@ -239,13 +253,17 @@ class PhotoRun:
                             'lower --smallest_face, or name landmarks with --landmarks (full '
                             'profiles are never found)')
         wanted = options.face or None
-        if self._recipe and self._recipe.photo != photo.digest:
+        if self._recipe and not self._is_of_recipe(photo):
             wanted = self._recipe.numbers
         numbers, _ = photos.chosen_faces(photo, wanted)
         for number in numbers:
             if photos.is_profile(photo.faces[number - 1]):
                 warn(f'{photo.name}: face {number} is seen from the side, as few in training are')
         return numbers
+
+    def _is_of_recipe(self, photo):
+        """Whether there is a recipe, and it is of this photo."""
+        return bool(self._recipe) and self._recipe.photo == photo.digest
 
     def _write_sheets(self, editor, photo, path, number):
         """Write a face's strip and slide."""
@@ -280,11 +298,12 @@ def _shown(value):
 
 def _labels(options, config):
     """The attributes that --labels names; None: it does not say."""
+    for flag in ('labels', 'labels_from_classifier'):
+        if getattr(options, flag) and config.label != 'target':
+            raise UserError(f'--{flag}: has no effect, as the experiment was trained with '
+                            'differences of labels')
     if not options.labels:
         return None
-    if config.label != 'target':
-        raise UserError('--labels: has no effect, as the experiment was trained with differences '
-                        'of labels')
     return [] if options.labels == ('none',) else list(options.labels)
 
 

@@ -11,6 +11,7 @@ from typing import Dict, List, NamedTuple, Optional
 
 import numpy as np
 
+import imlib
 import imlib.photos
 from imlib import faces
 from pylib import UserError
@@ -123,7 +124,8 @@ class Recipe(NamedTuple):
     faces: List[List[List[float]]]            # landmarks of those edited, [5,2] each
     numbers: List[int]                        # of these among those found, from 1
     align: bool = True                        # or the photo is the face
-    labels: Optional[List[str]] = None        # attributes the photo shows (label='target')
+    # Attributes that the faces show (label='target'): of all, or a list for each.
+    labels: Optional[List] = None
 
     def to_text(self):
         """As JSON in ASCII, for `from_text`."""
@@ -144,15 +146,41 @@ class Recipe(NamedTuple):
             amounts = {str(name): float(value) for name, value in recipe.values.items()}
             landmarks = np.asarray(recipe.faces, float).reshape(-1, 5, 2).tolist()
             numbers = [int(number) for number in recipe.numbers]
-            labels = recipe.labels if recipe.labels is None else [str(x) for x in recipe.labels]
             attributes.changes(amounts, (), 1)    # are numbers that may be
             if len(numbers) != len(landmarks):
                 raise ValueError('faces')
-            return recipe._replace(values=amounts, faces=landmarks, numbers=numbers,
-                                   align=bool(recipe.align), labels=labels)
+            recipe = recipe._replace(values=amounts, faces=landmarks, numbers=numbers,
+                                     align=bool(recipe.align))
+            count = len(landmarks) if recipe.align else 1
+            for names in labels_by_face(recipe.labels, count) or [recipe.labels]:
+                if names is not None and not _is_list_of(str, names):
+                    raise ValueError('labels')
+            return recipe
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             raise UserError(f'{path}: holds no recipe; expected a photo that edit_photos.py has '
                             'written, or the text that is in one') from None
+
+
+def labels_by_face(labels, count):
+    """What `edit` is told of each of `count` faces.
+
+    Raises:
+        ValueError: a list for each face, but not of as many.
+    """
+    if not has_labels_by_face(labels):
+        return [labels] * count
+    if len(labels) != count:
+        raise ValueError(f'labels: expected {count} lists, got {len(labels)}')
+    return labels
+
+
+def has_labels_by_face(labels):
+    """Whether labels are a list for each face, not of all."""
+    return bool(labels) and _is_list_of(list, labels)
+
+
+def _is_list_of(kind, items):
+    return isinstance(items, list) and all(isinstance(item, kind) for item in items)
 
 
 class EditableFace:
@@ -162,11 +190,13 @@ class EditableFace:
         editor: the `Editor`; photo: the `Photo`.
         landmarks: [5,2] of the face; None: the whole photo is a face, cropped or aligned as in
             training.
-        labels: names of the attributes that it shows; None: nobody knows them, which will do for
-            experiments with label='diff'.
+        labels: names of the attributes that it shows, or a function that returns them for what
+            the network sees, uint8 [S,S,3]; None: nobody knows them, which will do for experiments
+            with label='diff'.
 
     Attributes:
         image: float32 [S,S,3] in [-1,1]. outline: its corners in the photo, [4,2], in turn.
+        labels: names of the attributes that it shows, or None.
 
     Raises:
         UserError: labels are needed, or a whole photo has not the shape for it.
@@ -177,10 +207,6 @@ class EditableFace:
         if config.label == 'target' and labels is None:
             raise UserError(f'{config.experiment_name}: was trained with target labels, so it has '
                             'to be told which attributes a photo shows')
-        self._source = np.zeros(config.n_att, np.float32)
-        if labels is not None:
-            shown = [name in labels for name in config.atts]
-            self._source = attributes.signed(shown, config.thres_int)
         crop, self._mapping = cut_out(photo, landmarks, config)
         size = config.img_size
         # The last row and column stand for a whole pixel, which reaches to the photo's border.
@@ -188,6 +214,11 @@ class EditableFace:
         self._share = (np.ones([size + 1, size + 1], np.float32) if self._is_whole
                        else faces.mask(size))
         self.image = data.square_reader(size)(crop)
+        self.labels = labels(imlib.to_uint8(self.image)) if callable(labels) else labels
+        self._source = np.zeros(config.n_att, np.float32)
+        if self.labels is not None:
+            shown = [name in self.labels for name in config.atts]
+            self._source = attributes.signed(shown, config.thres_int)
         self._encoded = editor.encode(self.image)
         self._reconstruction = None
 
@@ -288,7 +319,7 @@ def edit(editor, photo, values, face=None, align=True, labels=None):
         values: {attribute name: how much}, see `attributes.changes`.
         face: number of the only one to edit, or list of numbers, from 1, the largest; None: all.
         align: False: the whole photo is a face, cropped as in training.
-        labels: see `EditableFace`.
+        labels: of all faces, see `EditableFace`; or a list of such lists of names, one per face.
 
     Returns:
         The edited `Photo`, with its recipe.
@@ -298,10 +329,16 @@ def edit(editor, photo, values, face=None, align=True, labels=None):
     """
     check_attributes(editor.config, values)
     numbers, found = chosen_faces(photo, face, align)
-    pixels = photo.pixels
-    for landmarks in found if any(values.values()) else ():
-        editable = EditableFace(editor, photo, landmarks, labels)
-        pixels = editable.paste(pixels, editable.edit([values])[0])
+    pixels, told = photo.pixels, labels_by_face(labels, len(found))
+    is_change, shown = any(values.values()), []
+    for landmarks, each in zip(found, told):
+        if is_change or callable(each):    # the recipe tells what the function says
+            editable = EditableFace(editor, photo, landmarks, each)
+            shown.append(editable.labels)
+        if is_change:
+            pixels = editable.paste(pixels, editable.edit([values])[0])
+    if callable(labels):
+        labels = shown
     return photo.with_pixels(pixels, recipe_for(editor, photo, values, numbers, found, labels))
 
 
@@ -309,7 +346,8 @@ def recipe_for(editor, photo, values, numbers, found, labels=None):
     """The `Recipe` of an edit.
 
     Args:
-        numbers, found: of `chosen_faces`; the others: as for `edit`.
+        numbers, found: of `chosen_faces`; labels: names, or lists of them; the others: as for
+            `edit`.
     """
     align = found[0] is not None
     return Recipe(

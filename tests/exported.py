@@ -24,9 +24,9 @@ def infer(path, batches):
                 yield session.run('output:0', dict(zip(FEEDS, batch)))
 
 
-def set_label(folder, label):
+def set_label(folder, label, before='diff'):
     """Let an experiment tell its generator something else; its variables stay as they are."""
     path = folder / 'output' / 'toy' / 'setting.txt'
     text = path.read_text()
-    path.write_text(text.replace('"label": "diff"', f'"label": "{label}"'))
+    path.write_text(text.replace(f'"label": "{before}"', f'"label": "{label}"'))
     assert load_config(str(path.parent))[0].label == label

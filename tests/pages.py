@@ -104,8 +104,8 @@ def _is_whole(answer):
 def serve(page, experiment):
     """A `Served` that serves a `Page`."""
     with page_server.listen('127.0.0.1', 0) as listener:
-        guard, _ = page_runs.prepare(PageConfig(model=experiment), str(ROOT / 'scripts/page'),
-                                     drawn, page, listener)
+        guard, _ = page_runs.prepare(PageConfig(experiment_name=experiment),
+                                     str(ROOT / 'scripts/page'), drawn, page, listener)
         server = page_server.Server(guard, listener)
         server.start()
         yield Served(page, listener.getsockname()[1])

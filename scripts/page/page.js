@@ -458,7 +458,7 @@ async function take(description) {
   const old = state.photo;
   if (old) post(`api/photos/${old.id}/forget`, {}).catch(() => {});
   Object.assign(state, {photo: description, before: null, patch: null, gates: null, past: [],
-    future: [], compare: 0, values: {}, labels: []});
+    future: [], compare: 0, values: {}});
   const {faces, whole, aligned} = description;
   state.faces = aligned || (!faces.length && whole) ? [0] : faces.length ? [faces[0].number] : [];
   // One small face is shown closer at once; several have to be chosen from.
@@ -476,7 +476,7 @@ async function take(description) {
   showFaces();
   showSliders();
   byId('strip').replaceChildren();
-  for (const box of document.querySelectorAll('#labels input')) box.checked = false;
+  tick([]);
   for (const input of document.querySelectorAll('#sliders input')) input.disabled = !state.faces.length;
   byId('download').disabled = !state.faces.length;
   await fetchBefore();
@@ -524,12 +524,18 @@ async function fetchRecipe() {
   } catch (error) { complain(error); }
 }
 
+function tick(labels) {
+  state.labels = labels;
+  for (const box of document.querySelectorAll('#labels input')) box.checked = labels.includes(box.value);
+}
+
 const applyRecipe = () => working('Reading the recipe …', async () => {
   const text = byId('recipe').value;
   const answer = await (await post(address('read_recipe'), {text})).json();
   const before = snapshot();
   state.values = answer.values;
   if (answer.numbers) choose(answer.numbers, false);
+  if (answer.labels) tick(answer.labels);
   remember(before);
   showSliders();
   edit();

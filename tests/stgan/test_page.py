@@ -129,10 +129,16 @@ def test_recipes_go_out_and_come_back(shown, astronaut):
     edited = shown.edited(astronaut['id'], [1], values)
     assert text == edited.recipe.to_text()
     back = shown.read_recipe(astronaut['id'], text)
-    assert back == {'values': {'Male': -.5}, 'numbers': [1], 'remark': ''}
+    assert back == {'values': {'Male': -.5}, 'numbers': [1], 'labels': None, 'remark': ''}
     short = shown.read_recipe(astronaut['id'], 'Male=-0.5, Bangs=1')
     assert short['values'] == {'Male': -.5, 'Bangs': 1.} and short['numbers'] is None
     other = json.loads(text)
+    for labels, ticked in ((['Male'], ['Male']), ([], []), ([['Male'], ['Male']], ['Male']),
+                           ([['Male'], []], None)):
+        two = dict(other, faces=other['faces'] * 2, numbers=[1, 1], labels=labels)
+        back = shown.read_recipe(astronaut['id'], json.dumps(two))
+        assert back['labels'] == ticked
+        assert ('different attributes' in back['remark']) == (ticked is None)
     other['photo'] = 'another'
     assert 'another photo' in shown.read_recipe(astronaut['id'], json.dumps(other))['remark']
     other['weights'] = 'others'

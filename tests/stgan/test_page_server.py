@@ -307,7 +307,7 @@ def test_waiting_has_an_end(served, monkeypatch):
 
 
 def test_other_machines_need_the_token(served):
-    options = PageConfig(model='x', host='0.0.0.0')
+    options = PageConfig(experiment_name='x', host='0.0.0.0')
     with socket.socket() as listener:
         listener.bind(('127.0.0.1', 0))
         guard, address = page_runs.prepare(options, str(ROOT / 'scripts/page'), drawn, None,
@@ -367,9 +367,10 @@ def test_without_a_name_the_model_in_the_box_edits(tmp_path):
 
 
 @pytest.mark.parametrize('options, said', [
-    (['--experiment_name', 'y', '--model', 'x'], 'take one of --experiment_name'),
-    (['--model', 'x', '--watch'], 'take one of --experiment_name'),
-    (['--model', 'missing'], 'missing: no such experiment'),
+    (['--model', 'x', '--watch'], 'take one of --experiment_name (or --model) and --watch'),
+    (['--model', 'missing'], 'output/missing: no such experiment'),
+    (['--model', './missing'], './missing: no such experiment'),
+    (['--experiment_name', 'models/missing'], 'models/missing: no such experiment'),
     (['--watch', '--host', 'no.such.host.invalid'], '--host no.such.host.invalid'),
     (['--watch', '--port', '70000'], '--port'),
 ])

@@ -14,6 +14,7 @@ from PIL import Image
 
 from imlib import faces
 from pylib import UserError
+from scripts.toy.make_toy_celeba import draw_face, image_generator, sample_attributes
 from stgan import attributes, data, photos
 from stgan.config import RunConfig
 from stgan.editing import EditGraph, Editor
@@ -21,6 +22,9 @@ from tflib import tf, utils
 
 EDIT = 'scripts/edit_photos.py'
 NAMED = '--experiment_name', 'toy', '--device', 'cpu', '--threads', 2
+CLASSIFIED = '--labels_from_classifier', ROOT / 'models' / 'toy_classifier'
+# Where the eyes and the corners of the mouth of CelebA's aligned images are, and so of drawn faces.
+TEMPLATE = [[69.745, 111], [107.238, 111], [90, 130], [78.432, 152.514], [98.432, 152.514]]
 
 
 @pytest.fixture(scope='module')
@@ -116,8 +120,7 @@ def test_the_network_sees_what_training_shows(editor, tmp_path):
     Image.fromarray(aligned).save(str(path))
     ((_, (wanted,)),) = data.load_images([str(path)], 32, True, 1)
     photo = photos.Photo.open(str(path))
-    landmarks = [[69.745, 111], [107.238, 111], [90, 130], [78.432, 152.514], [98.432, 152.514]]
-    for each in (landmarks, None):
+    for each in (TEMPLATE, None):
         found = photos.EditableFace(editor, photo, each).image
         np.testing.assert_allclose(found, wanted, atol=.02)
     square = tmp_path / 'square.png'
@@ -236,6 +239,118 @@ def test_target_labels(run, studio):
     recipe = photos.Recipe.from_text(
         Image.open(str(studio / 'output' / 'toy' / 'photos' / 'astronaut.png')).text['stgan'], 'x')
     assert recipe.labels == ['Male']
+
+
+@pytest.fixture
+def couple(studio):
+    """Two drawn faces in in/couple.png, their landmarks in list.txt; what each of them shows."""
+    set_label(studio, 'target')
+    drawn, labels = [], []
+    for number in (4, 6):
+        rng = image_generator(seed=2024, index=number)
+        is_set = sample_attributes(rng)
+        drawn.append(draw_face(is_set, rng))
+        labels.append([name for name in ('Bangs', 'Eyeglasses', 'Male') if is_set[name]])
+    Image.fromarray(np.concatenate(drawn, axis=1)).save(str(studio / 'in' / 'couple.png'))
+    for number, image in enumerate(drawn):
+        Image.fromarray(image).save(str(studio / f'drawn{number}.png'))
+    lines = ['couple.png ' + ' '.join(f'{x + 178 * number} {y}' for x, y in TEMPLATE)
+             for number in range(2)]
+    (studio / 'list.txt').write_text('\n'.join(lines) + '\n')
+    assert labels[0] != labels[1]
+    return labels
+
+
+def recipe_in(path):
+    return json.loads(Image.open(str(path)).text['stgan'])
+
+
+def test_labels_from_a_classifier(run, studio, couple):
+    """Each face gets the labels of its own, and the recipe repeats the edit."""
+    arguments = ['in/couple.png', *NAMED]
+    edit = [*arguments, '--set', 'Eyeglasses=1']
+    done = run(EDIT, *edit, '--landmarks', 'list.txt', *CLASSIFIED, '--output_dir', 'a')
+    assert done.status == 0, done.err
+    made = studio / 'a' / 'couple.png'
+    assert recipe_in(made)['labels'] == couple
+    assert run(EDIT, *arguments, '--recipe', made, '--output_dir', 'b').status == 0
+    assert (studio / 'b' / 'couple.png').read_bytes() == made.read_bytes()
+    # As if each had been edited on its own, with those labels.
+    alone = [*edit, '--landmarks', 'list.txt']
+    for number, labels in enumerate(couple, 1):
+        assert run(EDIT, *alone, '--face', number, '--labels', *labels or ['none'],
+                   '--output_dir', f'c{number}').status == 0
+    halves = [people.pixels(str(studio / f'c{number + 1}' / 'couple.png'))
+              [:, 178 * number:178 * number + 178] for number in range(2)]
+    assert (people.pixels(str(made)) == np.concatenate(halves, axis=1)).all()
+    # Sheets; whole pictures; an edit of nothing.
+    assert run(EDIT, *arguments, '--strip', '--landmarks', 'list.txt', *CLASSIFIED,
+               '--output_dir', 'd').status == 0
+    assert files(studio / 'd') == ['couple_face1_strip.png', 'couple_face2_strip.png']
+    assert run(EDIT, 'drawn1.png', *NAMED, '--set', 'Male=0', '--no_align', *CLASSIFIED,
+               '--output_dir', 'e').status == 0
+    assert recipe_in(studio / 'e' / 'drawn1.png')['labels'] == couple[1:]
+    assert run(EDIT, 'drawn1.png', *NAMED, '--recipe', 'e/drawn1.png', '--output_dir', 'f'
+               ).status == 0
+    assert (studio / 'f' / 'drawn1.png').read_bytes() == (
+        studio / 'e' / 'drawn1.png').read_bytes()
+    # Labels of these faces say nothing of others.
+    done = run(EDIT, 'in/astronaut.png', *NAMED, '--recipe', made, '--output_dir', 'g')
+    assert done.status == 2 and 'are of the faces of another photo; say with --set' in done.err
+    assert files(studio / 'g') == []
+
+
+def test_recipes_that_know_no_labels_of_single_faces(run, studio, couple):
+    """As earlier versions wrote them: one list for all faces, on any photo."""
+    points = [[[x + 178 * number, y] for x, y in TEMPLATE] for number in range(2)]
+    recipe = {'stgan': 1, 'experiment': 'toy', 'weights': '0', 'photo': 'another',
+              'values': {'Bangs': 1}, 'faces': points[:1], 'numbers': [1], 'align': True,
+              'labels': ['Male']}
+    (studio / 'old.json').write_text(json.dumps(recipe))
+    arguments = ['in/astronaut.png', *NAMED]
+    done = run(EDIT, *arguments, '--recipe', 'old.json', '--output_dir', 'a')
+    assert done.status == 0 and recipe_in(studio / 'a' / 'astronaut.png')['labels'] == ['Male']
+    assert run(EDIT, *arguments, '--set', 'Bangs=1', '--labels', 'Male', '--output_dir', 'b'
+               ).status == 0
+    assert (people.pixels(str(studio / 'a' / 'astronaut.png'))
+            == people.pixels(str(studio / 'b' / 'astronaut.png'))).all()
+    for labels in (['Hat'], [['Hat']]):
+        (studio / 'old.json').write_text(json.dumps(dict(recipe, labels=labels)))
+        done = run(EDIT, *arguments, '--recipe', 'old.json', '--output_dir', 'c')
+        assert done.status == 2 and '--recipe Hat: the experiment edits Bangs' in done.err
+    for labels in ('Male', 5, [5], [['Male'], ['Male']], [['Male'], 'Male'], [[5]], [[['Male']]]):
+        for changes in ({}, {'faces': [], 'numbers': []}):
+            (studio / 'old.json').write_text(json.dumps(dict(recipe, labels=labels, **changes)))
+            done = run(EDIT, *arguments, '--recipe', 'old.json', '--output_dir', 'c')
+            assert done.status == 2 and 'old.json: holds no recipe' in done.err
+            assert done.err.count('\n') == 1 and not (studio / 'c').exists()
+
+
+def test_classifiers_that_do_not_fit(run, studio, couple):
+    known = studio / 'classifier'
+    shutil.copytree(str(ROOT / 'models' / 'toy_classifier' / 'checkpoints'), str(known))
+    description = json.loads((known / 'classifier.json').read_text())
+    description['attributes'][description['attributes'].index('Bangs')] = 'Curls'
+    (known / 'classifier.json').write_text(json.dumps(description))
+    (studio / 'empty').mkdir()
+    before = sorted(studio.rglob('*'))
+    for arguments, message in (
+            (['--set', 'Male=1', '--labels_from_classifier', 'classifier'],
+             'classifier: does not predict Bangs, but 5_o_Clock_Shadow'),
+            (['--set', 'Male=1', '--labels_from_classifier', 'empty'], 'empty: no classifier che'),
+            (['--set', 'Male=1', '--labels_from_classifier', 'nowhere'], 'nowhere: no classifier'),
+            (['--set', 'Male=1', '--labels_from_classifier', 'in/cat.png'], 'not a checkpoint'),
+            (['--set', 'Male=1', '--labels', 'Male', *CLASSIFIED],
+             'take one of --labels and --labels_from_classifier'),
+            (['--recipe', 'x', *CLASSIFIED], '--recipe: says what to do')):
+        done = run(EDIT, 'in/couple.png', *NAMED, *arguments)
+        assert done.status == 2 and message in done.err and done.err.count('\n') == 1, done.err
+        assert sorted(studio.rglob('*')) == before
+    set_label(studio, 'diff', 'target')
+    done = run(EDIT, 'in/couple.png', *NAMED, '--set', 'Male=1', *CLASSIFIED)
+    assert done.status == 2 and done.err.count('\n') == 1
+    assert '--labels_from_classifier: has no effect, as the experiment' in done.err
+    assert sorted(studio.rglob('*')) == before
 
 
 def test_command_goes_on_after_a_photo_without_a_face(run, studio):
