@@ -1,5 +1,6 @@
 """Damaged, odd and stale files among good ones: each is named, and the rest goes on."""
 
+import csv
 import json
 import os
 import shutil
@@ -286,6 +287,81 @@ def test_values_without_a_shape_are_all_compared(answer, workspace):
     assert status == 0 and data['tables'][0]['rows'][1]['shape'] == '[10]'
 
 
+@pytest.mark.parametrize('told', [[-1] * 5, [], [-1, 1, -1, 3, 16]])
+def test_the_golden_tensor_tells_how_one_is_stored_that_tells_nothing(answer, workspace, told):
+    image = np.arange(1, 25, dtype=np.float16).reshape(1, 2, 3, 4)    # NHWC
+    stored = np.zeros((1, 1, 2, 3, 16), np.float16)
+    stored[0, 0, :, :, :4] = image[0]
+    path = npu(workspace.npu_dump(), 'two', 2, [(stored.tobytes(), {
+        'data_type': 2, 'format': 3, 'shape': told, 'original': []})])
+    golden = os.path.join(workspace.tf_dump, f'two.0.{TIME}.npy')
+    np.save(golden, image)
+    status, data = answer('vc')
+    assert (status, data['faults']) == (0, []), data
+    status, data = answer('cp', path, golden)
+    assert status == 0 and data['tables'][0]['rows'][0]['shape'] == '[1, 2, 3, 4]'
+
+
+def reasons_of(workspace):
+    """The last column of the newest comparison's table."""
+    folder = max(os.listdir(workspace.vector_compare))
+    with open(os.path.join(workspace.vector_compare, folder, f'result_{folder}.csv')) as stream:
+        return [row[-1] for row in csv.reader(stream)][1:]
+
+
+@pytest.mark.parametrize('original', [[], [2, 5]])
+def test_other_shapes_are_compared_and_told(answer, workspace, original):
+    path = npu(workspace.npu_dump(), 'two', 2, [(VALUES.tobytes(), {
+        'data_type': 1, 'shape': [2, 5], 'original': original})])
+    golden = os.path.join(workspace.tf_dump, f'two.0.{TIME}.npy')
+    np.save(golden, VALUES.reshape(5, 2))
+    assert answer('vc')[0] == 0
+    wanted = 'shapes differ: [2,5] and [5,2]; compared value by value in the order of storage'
+    assert reasons_of(workspace) == ['', wanted]
+    assert wanted in text_of(answer('cp', path, golden)[1])
+    np.save(golden, VALUES.reshape(2, 1, 5))    # a dimension of 1 is none
+    assert answer('ac')[0] == 0 and reasons_of(workspace) == ['', '']
+
+
+def test_other_sizes_are_told_with_their_shapes(answer, workspace):
+    path = npu(workspace.npu_dump(), 'two', 2, [(VALUES[:7].tobytes(), {
+        'data_type': 1, 'shape': [7], 'original': []})])
+    golden = os.path.join(workspace.tf_dump, f'two.0.{TIME}.npy')
+    np.save(golden, VALUES[:6].reshape(2, 3))
+    told = 'sizes differ: 7 and 6 elements, of shapes [7] and [2,3]'
+    assert answer('vc')[1]['faults'] == [f'two:output:0: {told}']
+    status, data = answer('cp', path, golden)
+    assert status == 1 and f'{told}; the shorter one is continued with zeros' in text_of(data)
+
+
+@pytest.mark.parametrize('output, reason', [
+    ((b'', dict(FLOATS, size=40, address=0)), 'the device had no data for it'),
+    ((VALUES.tobytes(), dict(FLOATS, data_type=77)), 'such as two:output:0: type 77: holds no')])
+def test_why_nothing_could_be_compared_is_told(answer, workspace, output, reason):
+    os.unlink(os.path.join(workspace.tf_dump, f'one.0.{TIME}.npy'))
+    npu(workspace.npu_dump(), 'two', 2, [output])
+    for command in 'ac', 'vc':
+        status, data = answer(command)
+        found = next(line for line in data['lines'] if 'nothing was compared' in line)
+        assert status == 1 and '1 tensors cannot be, such as two:output:0: ' in found
+        assert reason in found and found.endswith('; 1 outputs have no partner')
+
+
+def test_dc_says_what_has_no_tensors(answer, run, workspace):
+    path = npu(workspace.npu_dump(), 'two', 2, outputs=())
+    done = run(CLI, 'dc', path)
+    assert (done.status, done.err) == (2, f'error: {path}: a dump without tensors\n')
+    status, data = answer('dc', workspace.npu_dump())
+    assert status == 0 and data['skipped'] == [f'{path}: a dump without tensors']
+    null = npu(workspace.npu_dump(), 'two', 2, [(b'', dict(FLOATS, size=40, address=0))])
+    assert run(CLI, 'dc', null).status == 2
+    folder = os.path.join(workspace.root, 'records')
+    os.makedirs(folder)
+    npu(folder, 'Node_OpDebug', 1, op_type='Opdebug')
+    done = run(CLI, 'dc', folder)
+    assert done.status == 2 and 'overflow records or statistics only' in done.err
+
+
 def test_cp_says_which_tensor_it_took(run, workspace):
     path = npu(workspace.npu_dump(), 'two', 2, [(VALUES.tobytes(), FLOATS)],
                [((-VALUES).tobytes(), FLOATS)])
@@ -364,10 +440,16 @@ def test_ni_blames_what_was_wrong(run, workspace):
     assert 'ge_default' in done.err and 'no such operator' not in done.err
     done = run(CLI, 'vc', '-g', 'foo')
     assert done.status == 2 and '--graph foo: ' in done.err
+    npu(workspace.npu_dump(), 'three', 3)
+    done = run(CLI, 'ni', 'three', '-g', 'ge')
+    assert done.status == 2 and '--graph ge: no graph has three' in done.err
     # Without a graph, what was dumped is shown.
     shutil.rmtree(workspace.npu_graph())
     done = run(CLI, 'ni', 'two')
     assert done.status == 0 and 'NPU dump Add.two' in done.out and 'TensorFlow two' in done.out
+    for name in 'two', 'nobody':
+        done = run(CLI, 'ni', name, '-g', 'foo')
+        assert done.status == 2 and 'error: --graph foo: ' in done.err and 'no graph' in done.err
     assert run(CLI, 'ni', 'nobody').status == 2
 
 
