@@ -142,6 +142,64 @@ def test_a_damaged_table_hides_no_operator(answer, workspace, lines):
     assert 'next: python -m precision_tool ac -c' in text_of(data)
 
 
+def without(name):
+    return lambda record: record.pop(name)
+
+
+def but(name, value):
+    return lambda record: record.update({name: value})
+
+
+@pytest.mark.parametrize('change', [
+    None, without('tool'), but('tool', 'older'), without('graphs'), but('extra', 1),
+    but('faults', 5), but('faults', [5]), but('left', 'npu/debug_0/dump'), but('compared', None),
+    but('threshold', '0.98'), lambda record: record['left'].update(folder=['npu/debug_0/dump']),
+    lambda record: record['right'].update(digest='other'),
+    lambda record: record['right'].update(folder='elsewhere'), but('graph', 'ge')])
+def test_a_table_of_another_version_or_of_other_sources_is_made_anew(answer, workspace, change):
+    """The table says what is not true, so that one can see whether it was read."""
+    assert answer('ac')[0] == 0
+    old, = os.listdir(workspace.vector_compare)
+    # Of a clock that was ahead.
+    name = os.path.join(workspace.vector_compare, '29990101000000')
+    os.rename(os.path.join(workspace.vector_compare, old), name)
+    for end in '.csv', '.json':
+        os.rename(os.path.join(name, f'result_{old}{end}'),
+                  os.path.join(name, f'result_29990101000000{end}'))
+    with open(os.path.join(name, 'result_29990101000000.csv'), 'r+') as stream:
+        text = stream.read()
+        stream.seek(0)
+        stream.write(text.replace(',1.000000,', ',0.100000,', 1))
+    record = os.path.join(name, 'result_29990101000000.json')
+    if change is None:
+        os.unlink(record)
+    else:
+        assert answer('ac')[0] == 1    # it counts as long as the record is of what is there
+        with open(record) as stream:
+            value = json.load(stream)
+        change(value)
+        with open(record, 'w') as stream:
+            json.dump(value, stream)
+    for _ in range(2):
+        status, data = answer('ac')
+        assert status == 0, text_of(data)
+        assert len(os.listdir(workspace.vector_compare)) == 2    # anew once
+
+
+def test_what_another_version_compared_is_called_so_where_dumps_are_gone(answer, workspace):
+    answer('ac')
+    time, = os.listdir(workspace.vector_compare)
+    record = os.path.join(workspace.vector_compare, time, f'result_{time}.json')
+    with open(record) as stream:
+        value = json.load(stream)
+    with open(record, 'w') as stream:
+        json.dump(dict(value, tool='older'), stream)
+    shutil.rmtree(workspace.npu_dump())
+    status, data = answer('ac')
+    assert status == 1 and ('so this comparison tells little: precision_data/npu/debug_0/dump and '
+                            'precision_tool itself') in text_of(data)
+
+
 def test_other_comparisons_do_not_hide_the_own_one(answer, workspace):
     break_operator(workspace)
     answer('ac')
