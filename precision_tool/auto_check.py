@@ -100,7 +100,15 @@ def counts_text(counts):
 
 def findings_of_rows(rows, graphs, threshold):
     """Yield the Finding of a comparison, if there is one."""
-    if not results.count(rows).compared:
+    counts = results.count(rows)
+    failed = [row for row in rows if not row.is_compared and not row.is_unmatched]
+    if not counts.compared and failed:
+        lone = f'; {counts.unmatched} outputs have no partner' if counts.unmatched else ''
+        yield Finding(weight=NOTHING, command='ls dump', summary='nothing was compared: '
+                      f'{len(failed)} tensors cannot be, such as {failed[0].tensor_index}: '
+                      f'{failed[0].reason or "not compared"}{lone}')
+        return
+    if not counts.compared:
         left = next((row.npu_dump for row in rows if row.npu_dump != results.ABSENT), '')
         right = next((row.ground_truth for row in rows if row.ground_truth != results.ABSENT), '')
         examples = ' and '.join(repr(name) for name in (left, right) if name)

@@ -75,7 +75,9 @@ def _named_operators(args, workspace, output):
     """[(debug id, graph, operator)] of the name, [] if only dumps have it; else a UserError."""
     try:
         everything = list(sources.operators(workspace, output.faults))
-    except UserError:
+    except UserError as error:
+        if args.graph:
+            raise UserError(f'--graph {args.graph}: {error}') from None
         if not _has_dump(args.name, workspace, output):
             raise
         return []
@@ -85,7 +87,11 @@ def _named_operators(args, workspace, output):
         names = sorted({graph.name for _, graph, _ in named})
         raise UserError(f'--graph {args.graph}: not in the name of a graph that has {args.name}; '
                         f'these are {", ".join(names[:20])}')
-    if not named and not _has_dump(args.name, workspace, output):
+    has_dump = not named and _has_dump(args.name, workspace, output)
+    if has_dump and args.graph:
+        raise UserError(f'--graph {args.graph}: no graph has {args.name}, though it was dumped; '
+                        'leave the option out')
+    if not named and not has_dump:
         similar = sorted({op.name for _, _, op in everything if args.name in op.name})[:20]
         raise UserError(f'{args.name}: no such operator' + (
             f'; did you mean {", ".join(similar)}' if similar else '; `ls` lists them'))
@@ -176,7 +182,8 @@ def cp(args, workspace, output):
                    for side, name in (('left', args.left), ('right', args.right)))
     pair = compare.load_pair(left.values, right.values)
     if pair.note:
-        output.line(pair.note)
+        rest = '; the shorter one is continued with zeros' if pair.x.size != pair.y.size else ''
+        output.line(pair.note + rest)
     found = metrics.errors(pair.x, pair.y, args.absolute, args.relative, args.print)
     places = found.indices if pair.places is None else pair.places[found.indices]
     rows = [(int(index), float(x), float(y), abs(float(x) - float(y)))
@@ -211,6 +218,8 @@ def dc(args, workspace, output):
         except UserError as error:
             output.fault(error)
             continue
+        if not tensors:
+            output.skip(f'{path}: {sources.NO_TENSORS}')
         for tensor in tensors:
             try:
                 array = tensor.read() if args.raw else tensor.to_numpy()
@@ -225,9 +234,10 @@ def dc(args, workspace, output):
                 np.save(stream, array, allow_pickle=False)
             rows.append((os.path.basename(target), list(array.shape), array.dtype.name,
                          tensor.note))
-    if not rows and output.faults:
-        more = f' (and {len(output.faults) - 1} more)' if len(output.faults) > 1 else ''
-        raise UserError(f'{output.faults[0]}{more}')
+    left_out = output.faults + output.skipped
+    if not rows and left_out:
+        more = f' (and {len(left_out) - 1} more)' if len(left_out) > 1 else ''
+        raise UserError(f'{left_out[0]}{more}')
     output.table(f'{len(rows)} tensors written to {folder}', ('file', 'shape', 'type', 'note'),
                  rows)
     output.found = bool(output.faults)
@@ -284,7 +294,7 @@ def _comparison(args, workspace, graphs):
     suspect = compare.first_bad(result.rows, graphs, args.cosine)
     comparison = comparisons.Comparison(
         *states, graph=getattr(args, 'graph', None) or '', threshold=args.cosine,
-        faults=list(result.faults), **results.count(result.all_rows)._asdict())
+        faults=list(result.faults), tool=comparisons.tool_digest(), **results.count(result.all_rows)._asdict())
     results.write_csv(path, result)
     report.write_html(page, result, suspect, args.cosine, str(comparison))
     comparisons.write(path, comparison)

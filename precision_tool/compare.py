@@ -11,7 +11,7 @@ from typing import NamedTuple, Optional, Tuple, Union
 
 import numpy as np
 
-from precision_tool import metrics
+from precision_tool import layouts, metrics
 from precision_tool.dump_file import Tensor, open_dump
 from precision_tool.dump_tree import GoldenDump, NpuDump
 from precision_tool.file_names import plain
@@ -176,7 +176,9 @@ def _why_not(tensor):
     """Why the values of a tensor in a dump file cannot be compared, or ''."""
     if tensor.fault:
         return printable(f'{tensor}: {tensor.fault}')
-    return '' if tensor.has_numbers else f'type {tensor.data_type}: {NO_NUMBERS}'
+    # Types that have no name are called by their number: 'type 77'.
+    name = tensor.data_type if tensor.data_type.startswith('type ') else f'type {tensor.data_type}'
+    return '' if tensor.has_numbers else f'{name}: {NO_NUMBERS}'
 
 
 def _golden_sources(folder):
@@ -278,7 +280,9 @@ def _compare_pair(task):
         pair = load_pair(left.values, right.values)
         row = row._replace(data_type=left.data_type or pair.x.dtype.name,
                            golden_data_type=right.data_type or pair.y.dtype.name,
-                           shape=row.shape if pair.note else _shape_text(pair.x.shape))
+                           shape=row.shape if pair.is_part else _shape_text(pair.x.shape))
+        if pair.x.size != pair.y.size:
+            raise UserError(pair.note)
         numbers, reason = _compared(pair)
     except UserError as error:
         return row._replace(reason=printable(str(error)))
@@ -292,7 +296,7 @@ def _compared(pair):
 
     NaN and infinities at the same places on both sides are left out.
     """
-    numbers = metrics.compare(pair.x, pair.y, is_part=bool(pair.note))
+    numbers = metrics.compare(pair.x, pair.y, is_part=pair.is_part)
     if not math.isnan(numbers.cosine_similarity):
         return numbers, pair.note
     if not pair.x.size:
@@ -324,7 +328,11 @@ class Pair(NamedTuple):
     x: np.ndarray
     y: np.ndarray
     places: Optional[np.ndarray] = None    # of a part, in the flattened whole
-    note: str = ''                         # of a part: how much it is
+    note: str = ''                         # how much of a part it is, or how the shapes differ
+
+    @property
+    def is_part(self):
+        return self.places is not None
 
 
 def load_pair(left, right):
@@ -337,7 +345,7 @@ def load_pair(left, right):
     y = _load(right)
     x = _load(left, y.array.shape if y.places is None else None)
     if x.places is None and y.places is None:
-        return Pair(x.array, y.array)
+        return Pair(x.array, y.array, note=_of_shapes(x.array, y.array))
     totals = [side.array.size if side.places is None else side.total for side in (x, y)]
     if totals[0] != totals[1]:
         raise UserError(f'sizes differ: {totals[0]} and {totals[1]} elements')
@@ -355,13 +363,33 @@ def _load(tensor, shape=None):
         return _Values(load_npy(tensor))
     if not tensor.fault and not tensor.has_numbers:
         raise UserError(f'{tensor}: {_why_not(tensor)}')
-    tensor = tensor._replace(original_shape=tensor.original_shape or shape or ())
+    if shape and not tensor.original_shape:
+        tensor = _as_of(tensor, shape)
     if tensor.present < tensor.count:
         return _Values(*tensor.part())
     array = tensor.to_numpy()
     if tensor.is_shapeless and shape == ():
         array = array.reshape(-1)[:1]    # a scalar and its padding
     return _Values(array)
+
+
+def _as_of(tensor, shape):
+    """A tensor that tells no original shape with that of its partner, if it can have it."""
+    guess = tensor.with_original_shape(shape)
+    if tensor.format not in ('ND', *layouts.PLAIN) or guess.shape != tensor.shape:
+        return guess
+    # Values that are stored plainly need none, and must not be pressed into one.
+    return guess if layouts.axes_of(tensor.shape, tensor.format, None, shape) else tensor
+
+
+def _of_shapes(x, y):
+    """What is to be said of the shapes of two tensors, '' if nothing."""
+    texts = f'{_shape_text(x.shape)} and {_shape_text(y.shape)}'
+    if x.size != y.size:
+        return f'sizes differ: {x.size} and {y.size} elements, of shapes {texts}'
+    shapes = ([size for size in array.shape if size != 1] for array in (x, y))
+    return '' if next(shapes) == next(shapes) else (
+        f'shapes differ: {texts}; compared value by value in the order of storage')
 
 
 def _why_undefined(x, y):

@@ -5,6 +5,7 @@ when they were compared, the threshold and the counts. A table without one comes
 """
 
 import datetime
+import functools
 import glob
 import hashlib
 import json
@@ -31,7 +32,8 @@ class Comparison(NamedTuple):
     """What a comparison compared.
 
     graph: what `vc --graph` was given; graphs: the compiled graphs that told the pairs;
-    faults: lines about what was left out, beside pairs that have a reason in the table.
+    faults: lines about what was left out, beside pairs that have a reason in the table;
+    tool: the `tool_digest` of what compared.
     """
 
     left: Source
@@ -43,10 +45,21 @@ class Comparison(NamedTuple):
     failed: int
     unmatched: int
     faults: list
+    tool: str
 
     def __str__(self):
         newest = max(self.left.newest, self.right.newest)
         return f'{self.left.folder} with {self.right.folder}, as of {newest}'
+
+
+@functools.lru_cache(maxsize=1)
+def tool_digest():
+    """A digest of this package: another version reads dumps and pairs tensors in another way."""
+    digest = hashlib.sha1()
+    for path in sorted(glob.glob(os.path.join(glob.escape(os.path.dirname(__file__)), '*.py'))):
+        with open(path, 'rb') as stream:
+            digest.update(stream.read())
+    return digest.hexdigest()
 
 
 def source_of(workspace, folder):
@@ -110,11 +123,21 @@ def read(path):
         return None
     value = reading.parse_one_json(reading.read_text(record, _LIMIT), record)
     try:
-        return Comparison(**dict(value, **{name: Source(**value[name])
-                                           for name in ('left', 'right', 'graphs')}))
-    except (TypeError, KeyError):
+        comparison = Comparison(**dict(value, **{name: Source(**value[name])
+                                                 for name in ('left', 'right', 'graphs')}))
+        if not all(map(_is_typed, (comparison, *comparison[:3]))):
+            raise TypeError
+        return comparison
+    except (TypeError, ValueError, KeyError):
         raise UserError(f'{record}: not what a comparison compared; compare again with vc'
                         ) from None
+
+
+def _is_typed(values):
+    """Whether the fields of a named tuple are of their types."""
+    return all(isinstance(value, (int, float) if kind is float else kind) and (
+        kind is not list or all(isinstance(each, str) for each in value))
+               for value, kind in zip(values, type(values).__annotations__.values()))
 
 
 def _record_path(path):
@@ -135,12 +158,15 @@ def _tables(workspace):
 def own(workspace):
     """The newest comparison of the workspace's own NPU dump and golden tensors.
 
+    One of what is there now goes first: clocks are set back, too.
+
     Returns:
         (path of its table or None, its `Comparison` or None). A table that does not tell what it
         compared is taken if there is no other.
     """
-    wanted = [_shown(workspace, folder) for folder in (workspace.npu_dump(), workspace.tf_dump)]
-    untold = None
+    now = _sources(workspace)
+    wanted = [source.folder for source in now[:2]]
+    older = untold = None
     for path in sorted(_tables(workspace), reverse=True):
         try:
             comparison = read(path)
@@ -149,16 +175,26 @@ def own(workspace):
         if comparison is None:
             untold = untold or path
         elif [comparison.left.folder, comparison.right.folder] == wanted and not comparison.graph:
-            return path, comparison
-    return untold, None
+            if comparison[:3] == now and comparison.tool == tool_digest():
+                return path, comparison
+            older = older or (path, comparison)
+    return older or (untold, None)
+
+
+def _folders(workspace):
+    """What a comparison of the workspace's own dumps depends on."""
+    return workspace.npu_dump(), workspace.tf_dump, workspace.npu_graph()
+
+
+def _sources(workspace):
+    return tuple(source_of(workspace, folder) for folder in _folders(workspace))
 
 
 def changed(workspace, comparison):
-    """The folders of dumps and graphs that are not as they were compared any more, a list."""
-    folders = workspace.npu_dump(), workspace.tf_dump, workspace.npu_graph()
-    return [folder for folder, source in zip(
-        folders, (comparison.left, comparison.right, comparison.graphs))
-            if source_of(workspace, folder) != source]
+    """What is not as it was when compared any more: folders of dumps and graphs, or this tool."""
+    found = [folder for folder, then, now in zip(_folders(workspace), comparison,
+                                                 _sources(workspace)) if then != now]
+    return found if comparison.tool == tool_digest() else [*found, 'precision_tool itself']
 
 
 def rows(path, comparison: Optional[Comparison]):

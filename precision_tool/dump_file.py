@@ -63,7 +63,6 @@ LENGTH = struct.Struct('<Q')                    # of the header, in front of it
 _DELIMITED = 2                                  # the wire type of bytes and messages
 
 NO_DATA = 'the device had no data for it'   # ends a fault
-_NO_SHAPE = 'no shape'      # begins a note
 _NANO_MAGIC = 0x5a5a5a5a   # behind the length, in dumps of small chips
 
 MAX_HEADER = 4 << 20       # bytes without tensors; the largest operators take some 100 KB
@@ -80,6 +79,8 @@ class Tensor(NamedTuple):
         kind: 'input' or 'output'; index: among those of its kind.
         data_type: such as 'float32'; format: layout such as 'NC1HWC0'; groups: of a convolution
             that these are the weights of; shape: as stored.
+        told: the shape in the file: -1 are unknown dimensions, () is none; c0: the size of blocks
+            that the format names, or 0.
         original_format, original_shape: before the NPU's layout; None and () if unknown.
         original_op: (name, output index) of the TensorFlow tensor it is, or None.
         note: what is unusual about it, such as padding, or ''.
@@ -95,6 +96,8 @@ class Tensor(NamedTuple):
     format: str
     groups: int
     shape: Tuple[int, ...]
+    told: Tuple[int, ...]
+    c0: int
     original_format: Optional[str]
     original_shape: Tuple[int, ...]
     original_op: Optional[Tuple[str, int]]
@@ -125,7 +128,17 @@ class Tensor(NamedTuple):
     @property
     def is_shapeless(self):
         """Whether the device told no shape, though there are several values."""
-        return self.note.startswith(_NO_SHAPE)
+        return not self.told and not self.original_shape and bool(self.shape)
+
+    def with_original_shape(self, shape):
+        """The same tensor if the shape it had in TensorFlow was `shape`.
+
+        As it is stored follows from that where the file does not tell it.
+        """
+        tensor = self._replace(original_shape=tuple(shape))
+        if self.fault or self.told and min(self.told) >= 0:
+            return tensor
+        return _with_shape(tensor)
 
     def read(self):
         """Return the values as stored: an array of `shape`.
@@ -418,20 +431,14 @@ def _tensor(path, kind, index, message, start, size, fault):
         original_format = _format_name(original.format)
         if original.name:
             original_op = _text(original.name), original.output_index
-    data_type = data_types.by_number(message.data_type)
-    original_shape = _dimensions(message.original_shape)
-    shape, note = _dimensions(message.shape), ''
-    if not fault:
-        fault = _fault(shape, original_shape)
-    if not fault:
-        if data_type.per_item > 1:
-            shape = _shape_in_numbers(shape, original_shape, size, data_type.per_item)
-        shape, note = _actual_shape(shape, size, data_type)
-    return Tensor(path=path, offset=start, size=size, kind=kind, index=index,
-                  data_type=data_type.name, format=_format_name(message.format),
-                  groups=_groups(message), shape=shape, original_format=original_format,
-                  original_shape=() if min(original_shape, default=0) < 0 else original_shape,
-                  original_op=original_op, note=note, fault=fault)
+    told, original_shape = _dimensions(message.shape), _dimensions(message.original_shape)
+    tensor = Tensor(path=path, offset=start, size=size, kind=kind, index=index,
+                    data_type=data_types.by_number(message.data_type).name,
+                    format=_format_name(message.format), groups=_groups(message), shape=told,
+                    told=told, c0=_c0(message.format), original_format=original_format,
+                    original_shape=() if min(original_shape, default=0) < 0 else original_shape,
+                    original_op=original_op, fault=fault or _fault(told, original_shape))
+    return tensor if tensor.fault else _with_shape(tensor)
 
 
 def _dimensions(shape):
@@ -478,35 +485,79 @@ def _shape_in_numbers(shape, original_shape, size, per_item):
     return original_shape if wanted == count * per_item else (*shape[:-1], shape[-1] * per_item)
 
 
-def _actual_shape(shape, size, data_type):
-    """The shape of a tensor of `size` bytes that is described with `shape`, and a note."""
+def _with_shape(tensor):
+    """A tensor with the shape that its values, as many as there are, are stored in."""
+    data_type = data_types.by_name(tensor.data_type)
+    here = tensor.size // data_type.stored.itemsize * data_type.per_item
+    told = f'shape {list(tensor.told)}' if tensor.told else 'no shape'
     if not data_type.per_item:
-        return (size // data_type.stored.itemsize,), ''
-    here = size // data_type.stored.itemsize * data_type.per_item
-    told = f'shape {list(shape)}'
-    if min(shape, default=0) < 0:
-        rest = _product(each for each in shape if each != -1)
-        if shape.count(-1) == 1 and rest > 0 and not here % rest:
-            shape = tuple(here // rest if each == -1 else each for each in shape)
-        else:
-            shape = (here,)
-        return shape, f'{told}, taken as {list(shape)}'
-    if not shape and here != data_type.per_item:
-        # An optional input that was not given, or a shape that the device did not know.
-        return (here,), f'{_NO_SHAPE}, {here} values' if here else ''
+        return tensor._replace(shape=(tensor.size // data_type.stored.itemsize,))
+    if min(tensor.told, default=-1) >= 0:
+        shape, notes = tensor.told, []
+        if data_type.per_item > 1:
+            shape = _shape_in_numbers(shape, tensor.original_shape, tensor.size, data_type.per_item)
+    else:
+        shape = _derived_shape(tensor, here, data_type.per_item)
+        notes = [f'{told}, taken as {list(shape)}' if tensor.told or tensor.original_shape
+                 else f'{told}, {here} values'] if shape and (tensor.told or here) else []
     count = _product(shape)
     if here < count:
-        return shape, f'{here} of the {count} values of {told} are there'
-    if here - count >= data_type.per_item:
-        needed = -(-count // max(data_type.per_item, 1)) * data_type.stored.itemsize
-        return shape, f'{size} bytes, {told} takes {needed}; the rest is padding'
-    return shape, ''
+        notes.append(f'{here} of the {count} values of shape {list(shape)} are there')
+    elif here - count >= data_type.per_item:
+        needed = -(-count // data_type.per_item) * data_type.stored.itemsize
+        notes.append(f'{tensor.size} bytes, shape {list(shape)} takes {needed}; the rest is '
+                     'padding')
+    return tensor._replace(shape=shape, note='; '.join(notes))
+
+
+def _derived_shape(tensor, here, per_item):
+    """The shape of a tensor that is described without one, or with unknown dimensions.
+
+    Args:
+        here: numbers that are there; per_item: as of `DataType`.
+    """
+    told = tensor.told
+    if here and tensor.original_shape:
+        fitting = [shape for shape in layouts.stored_shapes(
+            tensor.format, tensor.original_format, tensor.original_shape, tensor.groups,
+            _c0_sizes(tensor)) if _is_like(shape, told) and not _fault(shape, ())]
+        # The size tells which; if none, it has padding, or is of a part.
+        exact = [shape for shape in fitting if 0 <= here - _product(shape) < per_item]
+        if fitting:
+            return (exact or fitting)[0]
+    if not told and here == per_item:
+        return ()
+    rest = _product(each for each in told if each != -1)
+    if told.count(-1) == 1 and rest > 0 and not here % rest:
+        return tuple(here // rest if each == -1 else each for each in told)
+    # An optional input that was not given, or a shape that the device did not know.
+    return (here,)
+
+
+def _is_like(shape, told):
+    """Whether a shape may be one that is told with -1 for unknown dimensions, -2 for any."""
+    return told in ((), (-2,)) or len(shape) == len(told) and all(
+        each in (-1, size) for size, each in zip(shape, told))
+
+
+# As most layouts have it for a type; other chips differ, and the numbers that are there tell.
+_C0_SIZES = 16, 32, 8, 64
+_WIDE_C0 = {'int8': 32, 'uint8': 32, 'int4': 64}
+
+
+def _c0_sizes(tensor):
+    return tuple(filter(None, (tensor.c0, _WIDE_C0.get(tensor.data_type)))) + _C0_SIZES
 
 
 def _format_name(number):
     # Newer releases put group count and C0 into the upper bytes.
     number = number & 0xff if number > 0 else number
     return FORMATS.get(number, f'format {number}')
+
+
+def _c0(number):
+    """The size C0 that the upper bits of a format tell, as one more than its logarithm; or 0."""
+    return 1 << (max(number, 0) >> 24 & 0xf) >> 1
 
 
 def _groups(message):

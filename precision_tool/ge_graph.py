@@ -242,7 +242,7 @@ def _plain(value, data_types):
 
 
 def _graph(raw):
-    name = _text(raw.get('name') or '')
+    name = _text(raw.get('name'))
     operators = []
     for number, each in enumerate(_objects(raw, 'op')):
         try:
@@ -254,7 +254,9 @@ def _graph(raw):
 
 
 def _op(raw, graph_name):
-    name = _text(raw.get('name'))
+    if raw.get('name') is None:
+        raise TypeError('expected text for its name')
+    name = _text(raw['name'])
     peers = [_text(peer) for peer in _list(raw, 'input')]
     edges = [_edge(peer) if peer else None for peer in peers]
     # Open inputs are empty text, control edges have the index -1.
@@ -263,7 +265,7 @@ def _op(raw, graph_name):
     input_descs = [_desc(each) for each in _objects(raw, 'input_desc')]
     if slots and len(input_descs) == len(data_edges):
         input_descs = [desc for desc, edge in zip(input_descs, data_edges) if edge]
-    return Op(name=name, type=_text(raw.get('type') or ''), id=_integer(raw.get('id') or 0),
+    return Op(name=name, type=_text(raw.get('type')), id=_integer(raw.get('id') or 0),
               graph_name=graph_name, inputs=[data_edges[slot] for slot in slots],
               input_slots=slots, input_descs=input_descs,
               output_descs=[_desc(each) for each in _objects(raw, 'output_desc')],
@@ -289,7 +291,7 @@ def _desc(raw):
         data_type = DATA_TYPES[data_type] if 0 <= data_type < len(DATA_TYPES) else str(data_type)
     original = attribute('_datadump_origin_name', str, '')
     index = attribute('_datadump_origin_output_index', int, 0)
-    return Desc(data_type=_text(data_type), layout=_text(raw.get('layout') or ''),
+    return Desc(data_type=_text(data_type), layout=_text(raw.get('layout')),
                 shape=tuple(_integer(each)
                             for each in _list(_object(raw.get('shape')), 'dim')),
                 origin_shape=attribute('origin_shape', tuple, ()),
@@ -300,7 +302,7 @@ def _desc(raw):
 # The compiler's own JSON has null for what is empty, and numbers as text; protobuf's has neither.
 
 def _attributes(raw):
-    return {_text(pair.get('key', '')): _value(pair.get('value', {}))
+    return {_text(pair.get('key')): _value(pair.get('value', {}))
             for pair in _objects(raw, 'attr')}
 
 
@@ -344,6 +346,8 @@ def _objects(raw, key):
 
 
 def _text(value):
+    if value is None:
+        return ''
     if not isinstance(value, str):
         raise TypeError(f'expected text, found {type(value).__name__}')
     # JSON can smuggle in halves of surrogate pairs, which no terminal prints.

@@ -29,6 +29,7 @@ TENSORFLOW = {'NC1HWC0': 'NHWC', 'NDC1HWC0': 'NDHWC', 'FRACTAL_Z': 'HWCN',
 PLAIN = ('NHWC', 'NCHW', 'HWCN', 'NDHWC', 'NCDHW', 'DHWCN')
 IMAGES = ('NC1HWC0', 'NDC1HWC0')
 WEIGHTS = ('FRACTAL_Z', 'FRACTAL_Z_3D')
+BLOCK = 16    # rows and filters of a block
 
 
 def to_plain(array, format, original_format, original_shape, groups=1):
@@ -54,36 +55,76 @@ def to_plain(array, format, original_format, original_shape, groups=1):
     if format != 'ND' and format not in PLAIN:
         raise UserError(f'layout {format} is not known; expected ND, FRACTAL_NZ, '
                         f'{", ".join(PLAIN + IMAGES + WEIGHTS)}')
-    for axes in (original_format, format) + PLAIN:
-        # Even if the shape fits already: axes of equal sizes may be swapped.
-        if array.ndim == len(format) and axes in PLAIN and sorted(axes) == sorted(format):
-            moved = permute(array, format, axes)
-            if moved.shape == (shape or moved.shape):
-                return moved
+    # Even if the shape fits already: axes of equal sizes may be swapped.
+    axes = axes_of(array.shape, format, original_format, shape)
+    if axes:
+        return permute(array, format, axes)
     return _reshape(array, shape, format) if shape else array
+
+
+def axes_of(stored, format, original_format, shape):
+    """The axes of `shape` if it is `stored`, a shape in the plain layout `format`, permuted.
+
+    None if it is not; (): any shape.
+    """
+    for axes in (original_format, format) + PLAIN:
+        if len(stored) == len(format) and axes in PLAIN and sorted(axes) == sorted(format):
+            sizes = dict(zip(format, stored))
+            if not shape or shape == tuple(sizes[axis] for axis in axes):
+                return axes
+    return None
+
+
+def stored_shapes(format, original_format, shape, groups, c0_sizes):
+    """Yield the shapes that a tensor of `shape` may be stored in, the likeliest first.
+
+    Args:
+        shape: in TensorFlow; the others as of `to_plain`.
+        c0_sizes: the sizes that C0 may have, the likeliest first.
+    """
+    if format == 'ND':
+        yield shape
+    for axes in (original_format, format) + PLAIN if format in PLAIN else ():
+        if axes in PLAIN and sorted(axes) == sorted(format) and len(axes) == len(shape):
+            sizes = dict(zip(axes, shape))
+            yield tuple(sizes[axis] for axis in format)
+    for c0 in c0_sizes:
+        if format == 'FRACTAL_NZ':
+            *batch, rows, columns = (1,) * (2 - len(shape)) + shape
+            yield (*batch, -(-columns // c0), -(-rows // BLOCK), BLOCK, c0)
+        for _, sizes in _readings(format, original_format, shape):
+            stored = _stored(format, sizes, groups, BLOCK, c0)
+            if stored:
+                yield stored
 
 
 def _from_channels(array, format, original_format, shape, groups):
     """`to_plain` of the layouts that split channels."""
     native = TENSORFLOW[format]
     if array.ndim != (4 if format in WEIGHTS else len(native) + 1):
-        raise UserError(f'layout {format}: {array.ndim} dimensions stored')
+        raise UserError(f'layout {format}: stored as {_text(array.shape)}, which is none of its '
+                        'shapes')
     if not shape:
         if format in WEIGHTS:
             raise UserError(f'layout {format}: not to be undone without the original shape')
         return _join_image_channels(array)
-    candidates = [axes for axes in (original_format, native) + PLAIN
-                  if axes in PLAIN and len(axes) == len(native)]
-    for axes in candidates:
-        for full in _widened(shape, len(axes)):
-            sizes = dict(zip(axes, full))
-            if _holds(array.shape, format, sizes, groups):
-                plain = (_join_weights(array, sizes, groups) if format in WEIGHTS
-                         else _join_image_channels(array)[..., :sizes['C']])
-                return permute(plain, native, axes).reshape(shape)
+    for axes, sizes in _readings(format, original_format, shape):
+        if _stored(format, sizes, groups, *array.shape[-2:]) == array.shape:
+            plain = (_join_weights(array, sizes, groups) if format in WEIGHTS
+                     else _join_image_channels(array)[..., :sizes['C']])
+            return permute(plain, native, axes).reshape(shape)
     of_groups = f' in {groups} groups' if groups > 1 else ''
     raise UserError(f'layout {format}: stored as {_text(array.shape)}, which cannot hold '
                     f'{_text(shape)}{of_groups}')
+
+
+def _readings(format, original_format, shape):
+    """Yield (axes, {axis letter: size}) that `shape` may mean in a layout that splits channels."""
+    native = TENSORFLOW[format] if format in IMAGES + WEIGHTS else ''
+    for axes in (original_format, native) + PLAIN:
+        if axes in PLAIN and len(axes) == len(native):
+            for full in _widened(shape, len(axes)):
+                yield axes, dict(zip(axes, full))
 
 
 def _widened(shape, ndim):
@@ -96,19 +137,17 @@ def _widened(shape, ndim):
         yield tuple(full)
 
 
-def _holds(stored, format, sizes, groups):
-    """Whether a tensor with `sizes` {axis letter: size} is stored in the shape `stored`."""
-    c0 = stored[-1]
+def _stored(format, sizes, groups, n0, c0):
+    """The shape that a tensor with `sizes` {axis letter: size} is stored in, None if in none."""
     if not c0:
-        return False
+        return None
+    depth = (sizes['D'],) if 'D' in sizes else ()
     if format in IMAGES:
-        depth = (sizes['D'],) if 'D' in sizes else ()
-        c1 = -(-sizes['C'] // c0)
-        return stored[:-1] == (sizes['N'],) + depth + (c1, sizes['H'], sizes['W'])
-    if not stored[2] or sizes['N'] % groups or groups > 1 and not sizes['C'] * sizes['N']:
-        return False
-    blocks, c1, n1 = _weight_blocks(sizes, groups, stored[2], c0)[1:]
-    return stored[:2] == (blocks * sizes.get('D', 1) * c1 * sizes['H'] * sizes['W'], n1)
+        return (sizes['N'], *depth, -(-sizes['C'] // c0), sizes['H'], sizes['W'], c0)
+    if not n0 or sizes['N'] % groups or groups > 1 and not sizes['C'] * sizes['N']:
+        return None
+    blocks, c1, n1 = _weight_blocks(sizes, groups, n0, c0)[1:]
+    return (blocks * sizes.get('D', 1) * c1 * sizes['H'] * sizes['W'], n1, n0, c0)
 
 
 def _weight_blocks(sizes, groups, n0, c0):

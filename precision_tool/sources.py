@@ -14,6 +14,8 @@ from precision_tool.file_names import TF_GRAPH, plain
 from precision_tool.reading import add_fault, load_npy
 from pylib import UserError
 
+NO_TENSORS = 'a dump without tensors'
+
 
 def graphs(workspace, faults, debug_id=0):
     """The compiled graphs of an NPU run, sub-graphs too; [] if it left none.
@@ -110,7 +112,7 @@ def named_arrays(path):
         raise UserError(f'{path}: statistics, no tensors; see the command ni')
     tensors = open_dump(path).tensors
     if not tensors:
-        raise UserError(f'{path}: a dump without tensors')
+        raise UserError(f'{path}: {NO_TENSORS}')
     return [NamedArray(str(tensor), tensor, tensor.note) for tensor in tensors]
 
 
@@ -166,7 +168,11 @@ def dump_files_of(workspace, name, faults):
         dump = NpuDump(name)
         for fault in dump.faults:
             add_fault(faults, fault)
-        return [op.path for op in dump.operators if not op.is_stats]
+        found = [op.path for op in dump.operators if not op.is_stats]
+        if not found:
+            raise UserError(f'{name}: has overflow records or statistics only, no tensors; see '
+                            'the commands npu_overflow and ni')
+        return found
     found = [op.path for debug_id in workspace.debug_ids()
              for op in dumped_operators(workspace, faults, debug_id)
              if not op.is_stats and plain(name) == op.plain_name]

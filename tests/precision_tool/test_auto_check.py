@@ -33,7 +33,7 @@ def compared(workspace, time, folders=None, **cosines):
                                for folder in (*folders, workspace.npu_graph()))
         comparisons.write(path, comparisons.Comparison(
             left, right, graphs, graph='', threshold=.98, faults=['a link'],
-            **results.count(result.rows)._asdict()))
+            tool=comparisons.tool_digest(), **results.count(result.rows)._asdict()))
     return path
 
 

@@ -74,6 +74,83 @@ def test_unknown_dimensions_come_from_the_size(path, shape, expected):
     assert notes == [f'output 0: shape {shape}, taken as {expected}']
 
 
+def as_image(array, c0):
+    """[N, H, W, C] as it is stored in NC1HWC0."""
+    count, height, width, channels = array.shape
+    stored = np.zeros((count, -(-channels // c0), height, width, c0), array.dtype)
+    for channel in range(channels):
+        stored[:, channel // c0, :, :, channel % c0] = array[..., channel]
+    return stored
+
+
+def as_weights(array, c0):
+    """[H, W, C, N] as they are stored in FRACTAL_Z."""
+    height, width, channels, filters = array.shape
+    stored = np.zeros((-(-channels // c0), height, width, -(-filters // 16), 16, c0), array.dtype)
+    for channel in range(channels):
+        for each in range(filters):
+            stored[channel // c0, :, :, each // 16, each % 16, channel % c0] = (
+                array[:, :, channel, each])
+    return stored.reshape((-1,) + stored.shape[3:])
+
+
+def as_matrices(array, c0):
+    """[B, R, C] as they are stored in FRACTAL_NZ."""
+    batch, rows, columns = array.shape
+    stored = np.zeros((batch, -(-columns // c0), -(-rows // 16), 16, c0), array.dtype)
+    for row in range(rows):
+        for column in range(columns):
+            stored[:, column // c0, row // 16, row % 16, column % c0] = array[:, row, column]
+    return stored
+
+
+# How it is stored, number of the format, number of the type, C0, shape in TensorFlow.
+BLOCKED = [(as_image, 3, 2, 16, (2, 3, 4, 20)), (as_image, 3, 3, 32, (2, 3, 4, 40)),
+           (as_image, 3 | 4 << 24, 1, 8, (1, 3, 4, 24)), (as_image, 3, 1, 8, (1, 3, 4, 20)),
+           (as_weights, 4, 2, 16, (3, 3, 20, 35)), (as_weights, 4, 4, 32, (1, 2, 40, 17)),
+           (as_matrices, 29, 2, 16, (2, 17, 35)), (as_matrices, 29, 3, 32, (2, 17, 35)),
+           (lambda array, _: np.moveaxis(array, 3, 1), 0, 1, 0, (2, 3, 4, 5)),
+           (lambda array, _: array, 2, 1, 0, (2, 3, 4))]
+
+
+def hide(shape, how):
+    """The shape as a device tells it that does not know (all of) it."""
+    known = {'all': (), 'none': (), 'rank': (), 'first': (0,), 'last': (len(shape) - 1,)}[how]
+    if how in ('none', 'rank'):
+        return [] if how == 'none' else [-2]
+    return [size if place in known else -1 for place, size in enumerate(shape)]
+
+
+@pytest.mark.parametrize('how', ['all', 'none', 'rank', 'first', 'last'])
+@pytest.mark.parametrize('store, number, data_type, c0, shape', BLOCKED)
+def test_how_a_tensor_is_stored_follows_from_its_original_shape(path, store, number, data_type, c0,
+                                                                shape, how):
+    dtype = {1: '<f4', 2: '<f2', 3: 'i1', 4: 'u1'}[data_type]
+    plain = (np.arange(np.prod(shape)) % 99 + 1).astype(dtype).reshape(shape)
+    stored = store(plain, c0)
+    original_op = device_dump.field(1, b'x') + device_dump.field(4, 16 if number == 4 else 1)
+    told = {'data_type': data_type, 'format': number, 'shape': hide(stored.shape, how),
+            'original': shape, 'original_op': original_op}
+    device_dump.write(path, [(stored.tobytes(), told), (stored.tobytes() + bytes(64), told),
+                             (stored.tobytes()[:-32], dict(told, shape=[-1, *stored.shape[1:]]))])
+    whole, padded, part = open_dump(path).outputs
+    np.testing.assert_array_equal(whole.to_numpy(), plain)
+    assert whole.shape == stored.shape and f'taken as {list(stored.shape)}' in whole.note
+    if c0 != 8 or number != 3:    # else another C0 fits better
+        np.testing.assert_array_equal(padded.to_numpy(), plain)
+        assert padded.note.endswith('the rest is padding')
+        values, places, total = part.part()
+        assert total == plain.size
+        np.testing.assert_array_equal(values, plain.reshape(-1)[places])
+
+
+def test_a_shape_that_the_original_one_contradicts_comes_from_the_size(path):
+    device_dump.write(path, [(TEN.tobytes(), {'data_type': 1, 'shape': [-1], 'original': [2, 5]})])
+    tensor, notes = only_output(path)
+    assert tensor.shape == (10,) and tensor.to_numpy().shape == (2, 5)
+    assert notes == ['output 0: shape [-1], taken as [10]']
+
+
 def test_an_original_shape_with_unknown_dimensions_is_none(path):
     device_dump.write(path, [(TEN.tobytes(), dict(FLOATS, original=[-1, 5]))])
     np.testing.assert_array_equal(only_output(path)[0].to_numpy(), TEN)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -351,6 +352,21 @@ def test_fuzz_of_json_structure(tmp_path_factory, ops):
         assert str(error).startswith(str(path)) and '\n' not in str(error)
     else:
         assert all(isinstance(graph.inputs_of(each), list) for each in graph.operators.values())
+
+
+def test_null_is_never_a_traceback(tmp_path):
+    """Each value of a real file in turn; only the name of an operator is needed."""
+    text = (FILES / 'atc_graph.json').read_text()
+    refused = []
+    for match in re.finditer(r'"(\w+)": ("[^"]*"|[-\d.]+|true|false)', text):
+        path = tmp_path / 'graph.json'
+        path.write_text(f'{text[:match.start(2)]}null{text[match.end(2):]}')
+        try:
+            read_graphs(str(path))
+        except UserError as error:
+            assert str(error).endswith('expected text for its name)') and '\n' not in str(error)
+            refused.append(match[1])
+    assert refused == ['name', 'name']    # those of its operators
 
 
 def test_the_json_of_the_offline_compiler():

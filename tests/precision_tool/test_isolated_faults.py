@@ -1,5 +1,6 @@
 """Damaged, odd and stale files among good ones: each is named, and the rest goes on."""
 
+import csv
 import json
 import os
 import shutil
@@ -139,6 +140,64 @@ def test_a_damaged_table_hides_no_operator(answer, workspace, lines):
     status, data = answer('ac')
     assert status == 1 and '1. the comparison is not readable: ' in text_of(data)
     assert 'next: python -m precision_tool ac -c' in text_of(data)
+
+
+def without(name):
+    return lambda record: record.pop(name)
+
+
+def but(name, value):
+    return lambda record: record.update({name: value})
+
+
+@pytest.mark.parametrize('change', [
+    None, without('tool'), but('tool', 'older'), without('graphs'), but('extra', 1),
+    but('faults', 5), but('faults', [5]), but('left', 'npu/debug_0/dump'), but('compared', None),
+    but('threshold', '0.98'), lambda record: record['left'].update(folder=['npu/debug_0/dump']),
+    lambda record: record['right'].update(digest='other'),
+    lambda record: record['right'].update(folder='elsewhere'), but('graph', 'ge')])
+def test_a_table_of_another_version_or_of_other_sources_is_made_anew(answer, workspace, change):
+    """The table says what is not true, so that one can see whether it was read."""
+    assert answer('ac')[0] == 0
+    old, = os.listdir(workspace.vector_compare)
+    # Of a clock that was ahead.
+    name = os.path.join(workspace.vector_compare, '29990101000000')
+    os.rename(os.path.join(workspace.vector_compare, old), name)
+    for end in '.csv', '.json':
+        os.rename(os.path.join(name, f'result_{old}{end}'),
+                  os.path.join(name, f'result_29990101000000{end}'))
+    with open(os.path.join(name, 'result_29990101000000.csv'), 'r+') as stream:
+        text = stream.read()
+        stream.seek(0)
+        stream.write(text.replace(',1.000000,', ',0.100000,', 1))
+    record = os.path.join(name, 'result_29990101000000.json')
+    if change is None:
+        os.unlink(record)
+    else:
+        assert answer('ac')[0] == 1    # it counts as long as the record is of what is there
+        with open(record) as stream:
+            value = json.load(stream)
+        change(value)
+        with open(record, 'w') as stream:
+            json.dump(value, stream)
+    for _ in range(2):
+        status, data = answer('ac')
+        assert status == 0, text_of(data)
+        assert len(os.listdir(workspace.vector_compare)) == 2    # anew once
+
+
+def test_what_another_version_compared_is_called_so_where_dumps_are_gone(answer, workspace):
+    answer('ac')
+    time, = os.listdir(workspace.vector_compare)
+    record = os.path.join(workspace.vector_compare, time, f'result_{time}.json')
+    with open(record) as stream:
+        value = json.load(stream)
+    with open(record, 'w') as stream:
+        json.dump(dict(value, tool='older'), stream)
+    shutil.rmtree(workspace.npu_dump())
+    status, data = answer('ac')
+    assert status == 1 and ('so this comparison tells little: precision_data/npu/debug_0/dump and '
+                            'precision_tool itself') in text_of(data)
 
 
 def test_other_comparisons_do_not_hide_the_own_one(answer, workspace):
@@ -286,6 +345,81 @@ def test_values_without_a_shape_are_all_compared(answer, workspace):
     assert status == 0 and data['tables'][0]['rows'][1]['shape'] == '[10]'
 
 
+@pytest.mark.parametrize('told', [[-1] * 5, [], [-1, 1, -1, 3, 16]])
+def test_the_golden_tensor_tells_how_one_is_stored_that_tells_nothing(answer, workspace, told):
+    image = np.arange(1, 25, dtype=np.float16).reshape(1, 2, 3, 4)    # NHWC
+    stored = np.zeros((1, 1, 2, 3, 16), np.float16)
+    stored[0, 0, :, :, :4] = image[0]
+    path = npu(workspace.npu_dump(), 'two', 2, [(stored.tobytes(), {
+        'data_type': 2, 'format': 3, 'shape': told, 'original': []})])
+    golden = os.path.join(workspace.tf_dump, f'two.0.{TIME}.npy')
+    np.save(golden, image)
+    status, data = answer('vc')
+    assert (status, data['faults']) == (0, []), data
+    status, data = answer('cp', path, golden)
+    assert status == 0 and data['tables'][0]['rows'][0]['shape'] == '[1, 2, 3, 4]'
+
+
+def reasons_of(workspace):
+    """The last column of the newest comparison's table."""
+    folder = max(os.listdir(workspace.vector_compare))
+    with open(os.path.join(workspace.vector_compare, folder, f'result_{folder}.csv')) as stream:
+        return [row[-1] for row in csv.reader(stream)][1:]
+
+
+@pytest.mark.parametrize('original', [[], [2, 5]])
+def test_other_shapes_are_compared_and_told(answer, workspace, original):
+    path = npu(workspace.npu_dump(), 'two', 2, [(VALUES.tobytes(), {
+        'data_type': 1, 'shape': [2, 5], 'original': original})])
+    golden = os.path.join(workspace.tf_dump, f'two.0.{TIME}.npy')
+    np.save(golden, VALUES.reshape(5, 2))
+    assert answer('vc')[0] == 0
+    wanted = 'shapes differ: [2,5] and [5,2]; compared value by value in the order of storage'
+    assert reasons_of(workspace) == ['', wanted]
+    assert wanted in text_of(answer('cp', path, golden)[1])
+    np.save(golden, VALUES.reshape(2, 1, 5))    # a dimension of 1 is none
+    assert answer('ac')[0] == 0 and reasons_of(workspace) == ['', '']
+
+
+def test_other_sizes_are_told_with_their_shapes(answer, workspace):
+    path = npu(workspace.npu_dump(), 'two', 2, [(VALUES[:7].tobytes(), {
+        'data_type': 1, 'shape': [7], 'original': []})])
+    golden = os.path.join(workspace.tf_dump, f'two.0.{TIME}.npy')
+    np.save(golden, VALUES[:6].reshape(2, 3))
+    told = 'sizes differ: 7 and 6 elements, of shapes [7] and [2,3]'
+    assert answer('vc')[1]['faults'] == [f'two:output:0: {told}']
+    status, data = answer('cp', path, golden)
+    assert status == 1 and f'{told}; the shorter one is continued with zeros' in text_of(data)
+
+
+@pytest.mark.parametrize('output, reason', [
+    ((b'', dict(FLOATS, size=40, address=0)), 'the device had no data for it'),
+    ((VALUES.tobytes(), dict(FLOATS, data_type=77)), 'such as two:output:0: type 77: holds no')])
+def test_why_nothing_could_be_compared_is_told(answer, workspace, output, reason):
+    os.unlink(os.path.join(workspace.tf_dump, f'one.0.{TIME}.npy'))
+    npu(workspace.npu_dump(), 'two', 2, [output])
+    for command in 'ac', 'vc':
+        status, data = answer(command)
+        found = next(line for line in data['lines'] if 'nothing was compared' in line)
+        assert status == 1 and '1 tensors cannot be, such as two:output:0: ' in found
+        assert reason in found and found.endswith('; 1 outputs have no partner')
+
+
+def test_dc_says_what_has_no_tensors(answer, run, workspace):
+    path = npu(workspace.npu_dump(), 'two', 2, outputs=())
+    done = run(CLI, 'dc', path)
+    assert (done.status, done.err) == (2, f'error: {path}: a dump without tensors\n')
+    status, data = answer('dc', workspace.npu_dump())
+    assert status == 0 and data['skipped'] == [f'{path}: a dump without tensors']
+    null = npu(workspace.npu_dump(), 'two', 2, [(b'', dict(FLOATS, size=40, address=0))])
+    assert run(CLI, 'dc', null).status == 2
+    folder = os.path.join(workspace.root, 'records')
+    os.makedirs(folder)
+    npu(folder, 'Node_OpDebug', 1, op_type='Opdebug')
+    done = run(CLI, 'dc', folder)
+    assert done.status == 2 and 'overflow records or statistics only' in done.err
+
+
 def test_cp_says_which_tensor_it_took(run, workspace):
     path = npu(workspace.npu_dump(), 'two', 2, [(VALUES.tobytes(), FLOATS)],
                [((-VALUES).tobytes(), FLOATS)])
@@ -364,10 +498,16 @@ def test_ni_blames_what_was_wrong(run, workspace):
     assert 'ge_default' in done.err and 'no such operator' not in done.err
     done = run(CLI, 'vc', '-g', 'foo')
     assert done.status == 2 and '--graph foo: ' in done.err
+    npu(workspace.npu_dump(), 'three', 3)
+    done = run(CLI, 'ni', 'three', '-g', 'ge')
+    assert done.status == 2 and '--graph ge: no graph has three' in done.err
     # Without a graph, what was dumped is shown.
     shutil.rmtree(workspace.npu_graph())
     done = run(CLI, 'ni', 'two')
     assert done.status == 0 and 'NPU dump Add.two' in done.out and 'TensorFlow two' in done.out
+    for name in 'two', 'nobody':
+        done = run(CLI, 'ni', name, '-g', 'foo')
+        assert done.status == 2 and 'error: --graph foo: ' in done.err and 'no graph' in done.err
     assert run(CLI, 'ni', 'nobody').status == 2
 
 
