@@ -2,14 +2,14 @@
 # make demo-scratch   the same with a model trained from nothing (6 minutes)
 # make test      the tests, on the newest TensorFlow
 # make test-tf1  the same tests on Python 3.7 and TensorFlow 1.15.5 (PYTHON37=... names the Python)
-# make test-slow the few tests that both leave out, on both: whole benchmarks and series of trainings
+# make test-slow the tests that both leave out, on both: whole benchmarks and series of trainings
 # make test-gpu  what only a GPU can show, on a machine with one
 # make bench     speed, beside the published code's way of doing the same (about half an hour; docs/performance.md)
 # make lint      ruff
 # make clean     remove the virtual environments, the toy data and the demo's results
 
 # Side by side, as far as four cores go; the tests of a file share what they have trained.
-PYTEST = -m pytest -n auto --maxprocesses 4 --dist loadfile -m 'not slow'
+PYTEST = -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 export PYTHON37
 # The checkout stays as it is: no bytecode in it.
@@ -24,14 +24,14 @@ demo-scratch: .venv/installed
 	.venv/bin/python scripts/demo.py --scratch
 
 test: .venv/installed
-	.venv/bin/python $(PYTEST)
+	.venv/bin/python $(PYTEST) -m 'not slow'
 
 test-tf1: .venv-tf1/installed
-	.venv-tf1/bin/python $(PYTEST)
+	.venv-tf1/bin/python $(PYTEST) -m 'not slow'
 
 test-slow: .venv/installed .venv-tf1/installed
-	.venv/bin/python -m pytest -m slow
-	.venv-tf1/bin/python -m pytest -m slow
+	.venv/bin/python $(PYTEST) -m slow
+	.venv-tf1/bin/python $(PYTEST) -m slow
 
 test-gpu: .venv/installed
 	.venv/bin/python -m pip install -q -e '.[gpu]'

@@ -1,9 +1,11 @@
 """STGAN for Python 3.7 (TensorFlow 1.15.5) and 3.9 - 3.13 (TensorFlow 2.15 on)."""
 
+import glob
 import os
 import re
 
 from setuptools import setup
+from setuptools.command.build_py import build_py
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 CLASSIC = '; python_version < "3.8"'
@@ -11,6 +13,24 @@ CURRENT = '; python_version >= "3.9"'
 
 # The versions that were tried: the lowest on Python 3.7, the newest on 3.11.
 EXPORT = ['tf2onnx>=1.16', 'onnx>=1.14', 'onnxruntime>=1.10', 'sympy' + CLASSIC]
+
+# What commands are beside the packages: see stgan/commands.py.
+CHECKOUT = ('train.py', 'train_mixed.py', 'test.py', 'psnr_ssim.py', 'scripts/*.py',
+            'scripts/toy/*.py', 'scripts/page/*', 'models/*/*.*', 'models/*/checkpoints/*')
+
+
+class BuildWithCommands(build_py):
+    """Puts the commands of a checkout into a wheel, as files below stgan/checkout."""
+
+    def run(self):
+        super().run()
+        if getattr(self, 'editable_mode', False):
+            return
+        for path in (path for pattern in CHECKOUT for path in glob.glob(pattern)):
+            target = os.path.join(self.build_lib, 'stgan', 'checkout', path)
+            self.mkpath(os.path.dirname(target))
+            self.copy_file(path, target)
+
 
 # Read, not imported: nothing need be installed to build this.
 with open(os.path.join(HERE, 'stgan', '__init__.py')) as stream:
@@ -26,6 +46,8 @@ setup(
     packages=['stgan', 'tflib', 'imlib', 'pylib', 'att_classification', 'precision_tool'],
     package_data={'tflib': ['fusion_switch.json'], 'precision_tool': ['*.json'],
                   'stgan': ['web/*']},
+    cmdclass={'build_py': BuildWithCommands},
+    entry_points={'console_scripts': ['stgan = stgan.commands:main']},
     python_requires='>=3.7,!=3.8.*',
     install_requires=[
         'tensorflow==1.15.5' + CLASSIC,

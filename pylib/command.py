@@ -79,6 +79,9 @@ class _HelpFormatter(argparse.HelpFormatter):
         return f'{text} (default: {shown.replace("%", "%%")})'
 
 
+PROGRAM = 'STGAN_PROGRAM'    # environment: what a command is called in its help, if not as its file
+
+
 class ArgumentParser(argparse.ArgumentParser):
     """argparse with help that is short to read and errors that take a single line.
 
@@ -91,6 +94,7 @@ class ArgumentParser(argparse.ArgumentParser):
         kwargs.setdefault('formatter_class', _HelpFormatter)
         # Abbreviations would turn a misspelt flag into another one without a word.
         kwargs.setdefault('allow_abbrev', False)
+        kwargs.setdefault('prog', os.environ.pop(PROGRAM, None))
         text, _, examples = description.partition('\nExamples:\n')
         if examples:
             kwargs['epilog'] = 'examples:\n' + textwrap.indent(textwrap.dedent(examples), '  ')

@@ -2,28 +2,14 @@
 
 import contextlib
 import os
-import shlex
-import shutil
-import sys
 from collections import OrderedDict
 
 from pylib import RunFailed, UserError, counted, read_json, require_place
+from stgan.commands import command_line
 from stgan.config import SETTING
 
 # Of the paper's tables: the whole test split of CelebA.
 PAPER_SHEETS, PAPER_SIZE, PAPER_INTENSITY = 19962, 128, 2
-
-
-_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-
-
-def command_line(script, *arguments):
-    """What to type to run a script of this checkout with this interpreter."""
-    found = shutil.which('python')
-    same = found and sys.executable and os.path.samefile(found, sys.executable)
-    words = ['python' if same else sys.executable or 'python3',
-             os.path.relpath(os.path.join(_ROOT, script)), *arguments]
-    return ' '.join(map(shlex.quote, words))
 
 
 def name_report(folder):

@@ -8,7 +8,7 @@ import numpy as np
 
 import imlib
 from pylib import FolderLock, UserError, counted, remove_unfinished, warn
-from stgan import attributes, data, editing, loop, reports, sheets
+from stgan import attributes, commands, data, editing, loop, reports, sheets
 from stgan.celeba import CelebA
 from stgan.config import (
     CHECKPOINTS,
@@ -110,7 +110,7 @@ def train(config, clear=False):
                  initialize)
     if batches.stream.bad:
         print(f'{counted(len(batches.stream.bad), "unusable image")} replaced by others')
-    test = reports.command_line('test.py', f'--experiment_name={config.experiment_name}',
+    test = commands.command_line('test.py', f'--experiment_name={config.experiment_name}',
                                 '--test_int', '2')
     print(f'trained: {config.folder}; next: {test}')
     reports.name_report(config.folder)

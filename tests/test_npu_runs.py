@@ -83,6 +83,7 @@ def test_an_overflow_skips_one_update_and_two_halve_the_scale(run, toy_data, fak
     assert {record['g_skipped'] for record in log} == {0}
 
 
+@pytest.mark.slow
 def test_a_fixed_loss_scale_stays(run, toy_data, fake):
     fake('r1.15', INF_NAN='0', OVERFLOW_AT='3,7')
     flags = ['--precision', 'mixed', '--loss_scale', 1024, '--fixed_loss_scale']
@@ -92,6 +93,7 @@ def test_a_fixed_loss_scale_stays(run, toy_data, fake):
     assert {record['d_loss_scale'] for record in log} == {1024}
 
 
+@pytest.mark.slow
 def test_a_skipped_update_changes_no_weight(run, toy_data, fake):
     def weights(name, overflows):
         fake('r1.15', INF_NAN='0', OVERFLOW_AT=overflows)
@@ -180,6 +182,7 @@ def test_options_reach_the_session_of_a_test(run, workspace, fake, sessions):
     assert options['graph_run_mode'] == 0
 
 
+@pytest.mark.slow
 def test_nothing_of_an_npu_is_imported_for_the_cpu(tmp_path, toy_data):
     code = ('import sys, runpy\n'
             f'sys.argv = ["train.py", *{[*map(str, SMALL)]!r}, "--epoch", "1",'
@@ -226,6 +229,7 @@ def test_mixed_on_a_classic_cpu_is_refused(run, toy_data, tmp_path):
     assert not (tmp_path / 'output').exists()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CLASSIC, reason='TensorFlow 1.15 has no 16-bit convolutions on CPUs')
 def test_checkpoints_are_interchangeable_between_precisions(run, workspace, toy_data):
     command = ['train.py', '--experiment_name', 'toy', '--dataroot', toy_data, *SMALL, '--lr', 1e-3]

@@ -68,6 +68,7 @@ def test_edits_alike(run, slim):
     assert done.status == 0 and (slim / 'models' / 'toy' / 'toy.pb').exists(), done.err
 
 
+@pytest.mark.slow
 def test_training_begins_from_it_but_does_not_go_on(run, slim, toy_data):
     train = ['train.py', '--dataroot', toy_data, *SMALL, '--lr', 1e-12]
     before = sorted(slim.rglob('*'))

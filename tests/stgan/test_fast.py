@@ -52,6 +52,7 @@ def test_equals_the_plain_generator(monkeypatch, options, device, smallest_produ
     np.testing.assert_allclose(result, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('options', [{}, {'mode': 'dcgan'}, {'mode': 'lsgan', 'stu_norm': 'bn'}],
                          ids=str)
 def test_training_equals_the_plain_one(monkeypatch, options):

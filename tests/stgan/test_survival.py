@@ -111,6 +111,7 @@ def test_resume_elsewhere_in_the_data_differs(config, monkeypatch, uninterrupted
         chaos.require_equal(config.folder, uninterrupted())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(tf.__version__.startswith('1.'), reason='no 16 bits on the CPU')
 def test_mixed_precision_resumes_exactly(config, monkeypatch, uninterrupted):
     config = dataclasses.replace(config, precision='mixed', loss_scale=2. ** 20)
@@ -145,6 +146,7 @@ def infinite(values):
     return dict(values, d_loss=float('inf'))
 
 
+@pytest.mark.slow
 def test_rollback_takes_another_order_and_resumes_exactly(config, monkeypatch, capfd, toy_data):
     config, run_update = dataclasses.replace(config, on_nan='rollback'), loop._Run._run_update
     on_update(monkeypatch, 13, infinite)    # D in iteration 5; saved were 2 and 4
@@ -183,6 +185,7 @@ def test_three_rollbacks_at_most(tmp_path, capfd):
             Rollbacks(str(tmp_path), 'stop')
 
 
+@pytest.mark.slow
 def test_time_limit_and_checkpoints_for_good(config, uninterrupted):
     """Clock jumps do not count: the limit and the log use the monotonic clock."""
     with pytest.raises(Interrupted, match='time limit: stopped and saved after iteration 1 of 8') \
@@ -197,6 +200,7 @@ def test_time_limit_and_checkpoints_for_good(config, uninterrupted):
                      for epoch, iteration in ((0, 4), (1, 2), (1, 3), (1, 4))]
 
 
+@pytest.mark.slow
 def test_clock_jumps_do_not_matter(config, monkeypatch, uninterrupted):
     """Times of day go backwards by a year with every look at the clock."""
     now = [2e9]
@@ -342,6 +346,7 @@ def test_a_batch_that_can_never_be_read_ends_the_run(config, monkeypatch):
         training.train(config)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(tf.__version__.startswith('1.'), reason='no 16 bits on the CPU')
 def test_updates_skipped_before_a_resume_excuse_no_loss_after_it(config, monkeypatch):
     config = dataclasses.replace(config, precision='mixed')
@@ -367,6 +372,7 @@ def test_skipped_updates_may_have_infinite_losses():
         overflows.check({'d_loss': float('nan'), 'd_skipped': 4.}, 1, 'nowhere')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ["a[1] b's", '-[a]\\'])
 def test_any_name_of_an_experiment(config, capfd, tmp_path, run, name):
     """Trained, resumed, edited by the command that is printed, exported, begun with."""

@@ -59,6 +59,7 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path):
     assert checkpoint.latest(str(tmp_path)).endswith('good')
 
 
+@pytest.mark.slow
 def test_attgan_modes_and_options_train(tmp_path, monkeypatch, toy_data):
     """Options that the golden files do not hold, run for an epoch."""
     monkeypatch.chdir(tmp_path)
@@ -72,6 +73,7 @@ def test_attgan_modes_and_options_train(tmp_path, monkeypatch, toy_data):
         assert len(read_json_lines(f'output/{name}/metrics.jsonl')) == 4
 
 
+@pytest.mark.slow
 def test_num_ckpt_counts_across_resumes(tmp_path, monkeypatch, toy_data):
     monkeypatch.chdir(tmp_path)
     for epoch in (1, 2):

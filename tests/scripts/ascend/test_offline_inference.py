@@ -257,6 +257,7 @@ def fake_tool(folder, name, text):
     return str(path.parent)
 
 
+@pytest.mark.slow
 def test_script(workspace, toy_data):
     tools = fake_tool(workspace, 'atc', FAKE_ATC)
     fake_tool(workspace, 'msame', FAKE_MSAME)
@@ -292,6 +293,7 @@ def test_script_options(tmp_path):
         assert (status, out) == (2, '') and message in err and err.count('\n') == 1
 
 
+@pytest.mark.slow
 def test_script_keeps_the_status_of_a_step(workspace):
     tools = fake_tool(workspace, 'atc', '#!/bin/sh\necho E10001 >&2\nexit 7\n')
     fake_tool(workspace, 'msame', '#!/bin/sh\n')

@@ -183,6 +183,7 @@ time.sleep(60)
     assert len(calls(tmp_path)) == 1
 
 
+@pytest.mark.slow
 def test_on_the_cpu(tmp_path, toy_data):
     """Nothing is a stand-in here: training, editing, measuring and the report."""
     status, out, err = finish(
