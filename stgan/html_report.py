@@ -336,7 +336,7 @@ def _picture(image, title, quality=84):
 def _sample_grids(first):
     """The same validation images over the training, the newest grid first."""
     size, found = first.state['config'].img_size, first.samples
-    chosen = [found[i] for i in sorted({round(i) for i in np.linspace(
+    chosen = [found[i] for i in sorted({int(round(i)) for i in np.linspace(
         0, len(found) - 1, SHOWN_SAMPLES)})] if found else []
     parts = []
     for path in reversed(chosen):
