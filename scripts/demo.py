@@ -166,7 +166,7 @@ def edit_and_train_on(dataroot, folder):
 def train_from_nothing(dataroot, folder):
     """Train a model for minutes; returns as `edit_and_train_on`."""
     print('Minutes of training teach reconstruction; edits only begin to show, under '
-          'checkerboards.\nThe model in the box was trained for two hours.')
+          'checkerboards.\nThe model in the box was trained for hours.')
     name = os.path.basename(folder)
     run_all((data_command(dataroot),
              f'train.py --experiment_name {name} --dataroot {dataroot} {FROM_NOTHING}',

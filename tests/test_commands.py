@@ -6,7 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import SMALL, run_cli
+from conftest import ROOT, SMALL, run_cli
 
 import imlib
 from att_classification.evaluation import Classifier
@@ -206,6 +206,30 @@ def test_packed_models_edit_and_judge_as_the_trained_ones(evaluated, run, tmp_pa
     sizes = [sum(path.stat().st_size for path in (root / below / 'checkpoints').iterdir())
              for root, below in ((folder, 'classifier'), (tmp_path, 'models/toy_classifier'))]
     assert sizes[1] < .51 * sizes[0] / 2    # two checkpoints of three times the weights
+
+
+def test_weights_of_two_experiments_are_averaged(workspace, run):
+    """Of the newest checkpoint, and of one before."""
+    shutil.copytree(str(workspace / 'output' / 'toy'), str(workspace / 'output' / 'earlier'))
+    names = sorted(path.name for path in (workspace / 'output/earlier/checkpoints').glob('*.index'))
+    for path in (workspace / 'output/earlier/checkpoints').iterdir():
+        if path.name.startswith(names[-1][:-len('.index')]):
+            path.unlink()
+    done = run('scripts/toy/pack_model.py', '--experiment_name', 'toy', '--average_with', 'earlier',
+               '--classifier', ROOT / 'models' / 'toy_classifier', '--output_dir', 'models')
+    assert done.status == 0, done.err
+
+    def weights(folder, name):
+        reader = tf.train.load_checkpoint(str(workspace / folder / 'checkpoints' / name))
+        return {each: reader.get_tensor(each) for each in reader.get_variable_to_shape_map()}
+    older, newer = (weights(f'output/{folder}', name[:-len('.index')])
+                    for folder, name in zip(('earlier', 'toy'), names[-2:]))
+    packed = weights('models/toy', names[-1][:-len('.index')])
+    assert len(packed) > 40
+    for name, value in packed.items():
+        if value.dtype == np.float32:
+            np.testing.assert_allclose(value, (older[name] + newer[name]) / 2, atol=1e-6)
+    assert any(np.abs(older[name] - newer[name]).max() > 1e-4 for name in packed)
 
 
 def test_thinned_log_holds_means():

@@ -9,9 +9,11 @@ Examples:
 """
 
 import dataclasses
+import functools
 import glob
 import os
 import shutil
+import tempfile
 
 import numpy as np
 
@@ -43,18 +45,41 @@ def thinned(records, points=POINTS):
         yield {**part[-1], **means, 'lr': part[-1]['lr']}
 
 
-def pack_experiment(experiment, folder):
-    """Write the slim copy of an experiment into a new folder."""
+def pack_experiment(experiment, folder, others=()):
+    """Write the slim copy of an experiment into a new folder.
+
+    Args:
+        others: experiments whose weights are averaged with its own, as those of one training at
+            several times may be: Izmailov et al., "Averaging Weights Leads to Wider Optima and
+            Better Generalization", 2018.
+    """
     from stgan import export
     from tflib import checkpoint
 
     config, _ = load_config(experiment)
     config = dataclasses.replace(config, experiment_name='toy', dataroot=DATA)
-    newest = checkpoint.require_latest(os.path.join(experiment, CHECKPOINTS))
-    export.write_slim(folder, config, newest, export.Example(config, newest))
+    paths = [checkpoint.require_latest(os.path.join(each, CHECKPOINTS))
+             for each in (experiment, *others)]
+    with tempfile.TemporaryDirectory() as temporary:
+        path = _averaged(paths, temporary) if others else paths[0]
+        export.write_slim(folder, config, path, export.Example(config, path))
     with open(os.path.join(folder, METRICS), 'w', encoding='utf-8') as stream:
         for record in thinned(read_json_lines(os.path.join(experiment, METRICS))):
             append_json_line(stream, record)
+
+
+def _averaged(paths, folder):
+    """Path of a checkpoint, written to a folder, with the mean of several generators' weights."""
+    from stgan.models import GENERATOR_SCOPES
+    from tflib import checkpoint, tf, utils
+
+    with tf.Graph().as_default(), utils.session('cpu') as session:
+        weights = [checkpoint.tensors(path, GENERATOR_SCOPES) for path in paths]
+        for name in weights[0]:
+            mean = tf.add_n([each[name] for each in weights]) / len(weights)
+            tf.get_variable(name, initializer=mean)
+        session.run(tf.global_variables_initializer())
+        return checkpoint.Checkpoints(folder, keep=1).save(session, os.path.basename(paths[0]))
 
 
 def pack_classifier(trained, folder):
@@ -77,11 +102,17 @@ def main():
     parser = ArgumentParser(description=__doc__)
     add = parser.add_argument
     add('--experiment_name', required=True, help=EXPERIMENT)
+    add('--average_with', nargs='+', default=[], metavar='NAME',
+        help='experiments whose weights to average with those; default: none')
     add('--classifier', required=True, metavar='DIR',
         help='folder that att_classification/train.py wrote')
     add('--output_dir', required=True, metavar='DIR', help='where toy/ and toy_classifier/ go')
     args = parser.parse_args()
-    for source, name, pack in ((experiment_folder(args.experiment_name), 'toy', pack_experiment),
+    others = list(map(experiment_folder, args.average_with))
+    for source in others:
+        load_config(source)
+    pack_toy = functools.partial(pack_experiment, others=others)
+    for source, name, pack in ((experiment_folder(args.experiment_name), 'toy', pack_toy),
                                (args.classifier, 'toy_classifier', pack_classifier)):
         if not os.path.isdir(source):
             raise UserError(f'{source}: no such folder')

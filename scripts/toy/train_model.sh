@@ -4,7 +4,7 @@
 #     bash scripts/toy/train_model.sh [FOLDER]
 #
 # Hours on two CPU cores (docs/toy_model.md). Whatever stops it, the same command goes on. FOLDER
-# (output/toy_model) receives data/, toy/ and toy_classifier/, and at the end models/.
+# (output/toy_model) receives data/, toy/, again/ and toy_classifier/, and at the end models/.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 case "${1:-}" in -*) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//p;}' "$0"; exit ;; esac
@@ -23,5 +23,10 @@ shared="--dataroot $folder/data $network --batch_size 16 --lr 0.0005 --bn_decay 
 # shellcheck disable=SC2086
 "$python" train.py --experiment_name "$folder/toy" $shared --seed 2 --n_d 5 --epoch 19 \
     --init_epoch 15 --save_freq 250 --sample_freq 500 --init_checkpoint "$folder/start"
-"$python" scripts/toy/pack_model.py --experiment_name "$folder/toy" \
+# Averaging the weights of two trainings, one from the other's, takes checkerboards and tints away.
+# shellcheck disable=SC2086
+"$python" train.py --experiment_name "$folder/again" $shared --precision high --seed 3 --n_d 5 \
+    --batch_size 64 --epoch 34 --init_epoch 27 --save_freq 250 --sample_freq 500 \
+    --init_checkpoint "$folder/toy"
+"$python" scripts/toy/pack_model.py --experiment_name "$folder/again" --average_with "$folder/toy" \
     --classifier "$folder/toy_classifier" --output_dir "$folder/models"
