@@ -64,6 +64,8 @@ def read(file, name=None, max_pixels=MAX_PIXELS):
     """
     name = name or str(file)
     too_many = f', at most {max_pixels / 1e6:g} million are edited; reduce it'
+    if isinstance(file, (str, os.PathLike)) and os.path.exists(file) and not os.path.isfile(file):
+        raise UserError(f'{name}: is no file')    # to open a pipe would wait for its other end
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')    # of what is an error, or borne, below

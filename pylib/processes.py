@@ -3,6 +3,7 @@
 import math
 import multiprocessing
 import os
+import signal
 
 from pylib.command import in_command, tune_process
 
@@ -71,5 +72,12 @@ def parallel_map(function, items, processes=None, chunksize=8):
         return
     # 'spawn': forking a process that has TensorFlow's threads can hang.
     with multiprocessing.get_context('spawn').Pool(
-            processes, tune_process if in_command() else None) as pool:
+            processes, _prepare_worker, [in_command()]) as pool:
         yield from pool.imap(function, items, chunksize)
+
+
+def _prepare_worker(is_of_command):
+    # A terminal's Ctrl-C reaches workers, too, but it is the process above that ends them.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if is_of_command:
+        tune_process()

@@ -35,8 +35,8 @@ DATA_TYPES = {'float16': 'DT_FLOAT16', 'bfloat16': 'DT_BF16'}
 
 def frozen_generator(img_size, dim):
     """GraphDef of a generator with random weights that are constants, and what to feed it."""
-    from scripts.export import INPUTS, OUTPUT, add_generator, input_shapes
     from stgan.config import RunConfig
+    from stgan.pb import INPUTS, OUTPUT, add_generator, input_shapes
     from tflib import tf, utils
     from tflib.layers import GlorotUniform
 

@@ -45,8 +45,7 @@ def run(photos, dataroot, attributes=None, size=None, smallest=40, processes=Non
     require_place(dataroot, 'DATAROOT')
 
     folder = os.path.join(dataroot, 'img_crop_celeba' if size else 'img_align_celeba')
-    targets = OrderedDict((name, os.path.join(folder, os.path.splitext(name)[0] + '.png'))
-                          for name in names)
+    targets = OrderedDict((name, os.path.join(folder, file_name(name))) for name in names)
     with FolderLock(dataroot):
         remove_unfinished(folder)
         if size:
@@ -75,16 +74,21 @@ def photo_names(folder):
     """Names of the photos in a folder, sorted.
 
     Raises:
-        UserError: no such folder, no photo in it, or two that differ in their extension only.
+        UserError: no such folder, no photo in it, or two whose `file_name` is the same.
     """
     if not os.path.isdir(folder):
         raise UserError(f'{folder}: no such folder')
-    names, stems = names_in(folder), {}
+    names, made = names_in(folder), {}
     for name in names:
-        other = stems.setdefault(os.path.splitext(name)[0], name)
+        other = made.setdefault(file_name(name), name)
         if other != name:
             raise UserError(f'{folder}: {other} and {name} would become the same file; rename one')
     return names
+
+
+def file_name(name):
+    """Name of the file that is made of a photo: without spaces, which end a name in lists."""
+    return '_'.join(os.path.splitext(name)[0].split()) + '.png'
 
 
 def read_attributes(path):

@@ -84,9 +84,16 @@ def _about(options, page):
         return {'version': stgan.__version__, 'experiment': None}
     config = page.config
     return {'version': stgan.__version__, 'experiment': config.experiment_name,
+            'name': _named(options.experiment_name),
             'weights': page.weights, 'img_size': config.img_size, 'attributes': config.atts,
             'label': config.label, 'drawn': _is_drawn(options.folder, config),
             'aligned': not config.use_cropped_img}
+
+
+def _named(name):
+    """What --experiment_name says, shorter where a path leads below the working directory."""
+    shorter = os.path.relpath(name) if os.path.isabs(name) else '..'
+    return name if shorter.startswith('..') or '/' not in shorter else shorter
 
 
 def _is_drawn(folder, config):

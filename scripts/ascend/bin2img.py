@@ -21,8 +21,8 @@ if not __package__:
 import imlib
 from pylib import ArgumentParser, UserError, progress, read_json, run_command
 from scripts.ascend.img2bin import DESCRIPTION, base_name
-from scripts.export import INPUTS
 from stgan import sheets
+from stgan.pb import INPUTS
 
 
 class Experiment(NamedTuple):

@@ -24,9 +24,9 @@ if not __package__:
     import _checkout
 
 from pylib import ArgumentParser, RunFailed, UserError, progress, run_command, write_json
-from scripts.export import INPUTS
 from stgan import attributes, sheets
 from stgan.config import CHECKPOINTS, EXPERIMENT, TestConfig, load_config
+from stgan.pb import INPUTS
 
 DESCRIPTION = 'bins.json'
 BATCH_SIZE = 16  # images decoded at once

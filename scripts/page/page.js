@@ -67,7 +67,8 @@ const state = {
   past: [], future: []};
 
 const isEdited = () => Object.values(state.values).some(Boolean);
-const snapshot = () => JSON.stringify({values: state.values, faces: state.faces});
+const snapshot = () => JSON.stringify(
+  {values: state.values, faces: state.faces, labels: state.labels});
 const wish = () => ({
   faces: state.faces, kind: state.kind,
   values: Object.fromEntries(Object.entries(state.values).filter(([, value]) => value)),
@@ -85,12 +86,14 @@ function remember(before) {
 function travel(from, to) {
   if (!from.length) return;
   to.push(snapshot());
-  const {values, faces} = JSON.parse(from.pop());
+  const {values, faces, labels} = JSON.parse(from.pop());
   state.values = values;
   choose(faces, false);
+  tick(labels);
   showSliders();
   showHistory();
   edit();
+  if (byId('strip-part').open) fetchStrip();
 }
 
 function showHistory() {
@@ -375,12 +378,12 @@ const showSliders = () => document.querySelectorAll('#sliders input').forEach(sh
 function showCommand() {
   const values = Object.entries(state.values).filter(([, value]) => value)
     .map(([name, value]) => `${name}=${value}`).join(' ');
-  const quoted = /^[\w.-]+$/.test(state.photo.name) ? state.photo.name :
-    `'${state.photo.name.replace(/'/g, "'\\''")}'`;
+  const quoted = text => /^[\w./-]+$/.test(text) ? text : `'${text.replace(/'/g, "'\\''")}'`;
   const isWhole = state.faces[0] === 0;
-  byId('command').textContent = `python scripts/edit_photos.py ${quoted} --experiment_name ` +
-    `${state.about.experiment}` + (isWhole ? ' --no_align' : state.faces.length === 1 ?
-    ` --face ${state.faces[0]}` : '') + (values ? ` --set ${values}` : ' --dry_run');
+  byId('command').textContent = `python scripts/edit_photos.py ${quoted(state.photo.name)} ` +
+    `--experiment_name ${quoted(state.about.name)}` + (isWhole ? ' --no_align' : state.faces.length === 1 ?
+    ` --face ${state.faces[0]}` : '') + (values ? ` --set ${values}` : ' --dry_run') +
+    (state.about.label === 'target' ? ` --labels ${state.labels.join(' ') || 'none'}` : '');
 }
 
 // ------------------------------------------------------------------------------- faces
@@ -527,6 +530,7 @@ async function fetchRecipe() {
 function tick(labels) {
   state.labels = labels;
   for (const box of document.querySelectorAll('#labels input')) box.checked = labels.includes(box.value);
+  showCommand();
 }
 
 const applyRecipe = () => working('Reading the recipe …', async () => {
@@ -913,9 +917,11 @@ async function begin() {
     byId('labels').querySelector('div').replaceChildren(...about.attributes.map(name => {
       const box = make('input', {type: 'checkbox', value: name});
       box.addEventListener('change', () => {
-        state.labels = Array.from(document.querySelectorAll('#labels input:checked'),
-          each => each.value);
+        const before = snapshot();
+        tick(Array.from(document.querySelectorAll('#labels input:checked'), each => each.value));
+        remember(before);
         edit();
+        if (byId('strip-part').open) fetchStrip();
       });
       return make('label', {}, box, ' ' + pretty(name));
     }));

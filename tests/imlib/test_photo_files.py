@@ -1,6 +1,7 @@
 """Photo files of every kind become upright RGB; what they say beside it is kept."""
 
 import io
+import os
 import struct
 import zlib
 
@@ -195,6 +196,14 @@ def test_bad_files_are_named_in_a_line(tmp_path, kind, recwarn):
 def test_missing_file(tmp_path):
     with pytest.raises(UserError, match='x.jpg: not a readable image .No such file'):
         photos.read(str(tmp_path / 'x.jpg'))
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path):
+    os.mkfifo(str(tmp_path / 'pipe.png'))
+    (tmp_path / 'folder.png').mkdir()
+    for name in ('pipe.png', 'folder.png'):
+        with pytest.raises(UserError, match=f'{name}: is no file'):
+            photos.read(str(tmp_path / name))
 
 
 def test_most_pixels_is_an_argument():

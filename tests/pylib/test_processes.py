@@ -2,6 +2,7 @@
 
 import math
 import os
+import signal
 import subprocess
 import sys
 
@@ -35,6 +36,40 @@ def test_workers_of_a_command_are_tuned_as_it_is(tmp_path):
     done = subprocess.run([sys.executable, str(tmp_path / 'x.py')], capture_output=True, text=True,
                           env=dict(os.environ, PYTHONPATH=str(ROOT)))
     assert done.stdout == 'False False\nTrue True\n', done.stderr
+
+
+SLOW = '''
+import os
+import time
+from pylib import parallel_map, run_command
+
+def slow(item):
+    os.write(1, b'%9d' % os.getpid())
+    time.sleep(1)
+    return item
+
+def main():
+    print(*parallel_map(slow, range(2), 2, 1))
+
+if __name__ == '__main__':
+    run_command(main)
+'''
+
+
+def test_ctrl_c_is_not_for_workers(tmp_path):
+    """A terminal sends it to all; the process above ends them, and they say nothing themselves."""
+    (tmp_path / 'slow.py').write_text(SLOW)
+    with subprocess.Popen([sys.executable, 'slow.py'], cwd=str(tmp_path), stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, env=dict(os.environ, PYTHONPATH=str(ROOT)),
+                          start_new_session=True) as process:
+        try:
+            for _ in range(2):
+                os.kill(int(process.stdout.read(9)), signal.SIGINT)
+            out, err = process.communicate(timeout=30)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 0 and out == b'0 1\n' and err == b''
 
 
 def test_parallel_map_of_nothing():

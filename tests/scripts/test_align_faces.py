@@ -72,6 +72,20 @@ def test_square_crops(run, album):
     assert done.status == 2 and 'is of another size than --size 64' in done.err
 
 
+def test_names_with_spaces(run, album):
+    """As cameras and browsers give them; a space ends a name in CelebA's list."""
+    (album / 'photos' / 'cat.png').unlink()
+    (album / 'photos' / 'ann.png').rename(album / 'photos' / 'ann  (1).png')
+    (album / 'labels.csv').write_text('file,Smiling\nann  (1).png,1\ngrace.jpg,0\n')
+    done = run(*ALIGN, '--attributes', 'labels.csv')
+    assert done.status == 0, done.err
+    celeba = CelebA(str(album / 'data'))
+    assert celeba.names == ['ann_(1).png', 'grace.png'] and celeba.labels.tolist() == [[1], [0]]
+    shutil.copy(people.ASTRONAUT, str(album / 'photos' / 'ann_(1).png'))
+    done = run(*ALIGN)
+    assert done.status == 2 and 'ann  (1).png and ann_(1).png would become the same' in done.err
+
+
 def test_without_attributes_and_with_photos_that_are_not_listed(run, album):
     (album / 'photos' / 'cat.png').unlink()
     (album / 'labels.csv').write_text('file,Hat\nann.png,1\nelse.jpg,0\n')

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import shlex
 import shutil
 import time
 
@@ -10,6 +11,7 @@ import numpy as np
 import people
 import pytest
 from browser import CHROMIUM, Browser
+from exported import set_label
 from pages import make_experiment, serve
 from PIL import Image
 
@@ -144,6 +146,43 @@ def test_from_photo_to_download(browser, served, folder, tmp_path, run):
     assert not outside
     said = [each for each in tab.complaints() if '422' not in str(each)]
     assert not said, said
+
+
+def test_target_labels(browser, tmp_path, monkeypatch, run):
+    """What is ticked counts for edit, strip, command, recipe and undo."""
+    make_experiment(tmp_path / 'output' / 'toy')
+    set_label(tmp_path, 'target')
+    monkeypatch.chdir(tmp_path)    # where the command finds the experiment by a short name
+    shutil.copy(people.ASTRONAUT, str(tmp_path / 'a photo.png'))
+    experiment = str(tmp_path / 'output' / 'toy')
+    with Editor(experiment, device='cpu', threads=2) as editor, \
+            serve(Page(editor), experiment) as server:
+        tab = opened(browser, server)
+        load(tab, tmp_path / 'a photo.png')
+        tab.run("document.querySelector('[data-kind=photo]').click()")
+        slide(tab, 'Male', 1)
+        command = "document.getElementById('command').textContent"
+        assert tab.run(command).endswith('--set Male=1 --labels none')
+        unticked = shown(tab)
+        tab.run("document.querySelector('#labels input[value=Bangs]').click()")
+        tab.wait(IDLE)
+        edited = shown(tab)
+        assert (edited != unticked).any()
+        words = shlex.split(tab.run(command))
+        assert words[2:5] == ['a photo.png', '--experiment_name', 'output/toy']
+        done = run('scripts/edit_photos.py', *words[2:], '--output_dir', 'out')
+        assert done.status == 0, done.err
+        made = tmp_path / 'out' / 'a photo.png'
+        assert (pixels(made.read_bytes()) == edited).all()
+        tab.click('#undo')
+        tab.wait(IDLE)
+        assert tab.run(command).endswith('--labels none') and (shown(tab) == unticked).all()
+        recipe = json.loads(Image.open(str(made)).info['stgan'])
+        recipe['labels'] = [recipe['labels']]    # of each face, as of a classifier
+        tab.run(f"byId('recipe').value = {json.dumps(json.dumps(recipe))}; byId('apply').click()")
+        tab.wait(f'state.labels.length === 1 && {IDLE}')
+        assert tab.run("document.querySelector('#labels input[value=Bangs]').checked")
+        assert (shown(tab) == edited).all()
 
 
 def test_views_of_an_edit(browser, served):
