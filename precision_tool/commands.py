@@ -294,7 +294,8 @@ def _comparison(args, workspace, graphs):
     suspect = compare.first_bad(result.rows, graphs, args.cosine)
     comparison = comparisons.Comparison(
         *states, graph=getattr(args, 'graph', None) or '', threshold=args.cosine,
-        faults=list(result.faults), tool=comparisons.tool_digest(), **results.count(result.all_rows)._asdict())
+        faults=list(result.faults), tool=comparisons.tool_digest(),
+        **results.count(result.all_rows)._asdict())
     results.write_csv(path, result)
     report.write_html(page, result, suspect, args.cosine, str(comparison))
     comparisons.write(path, comparison)
