@@ -14,7 +14,7 @@ numbers. Times are microseconds since 1970.
 
 import os
 import re
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, Tuple
 
 from precision_tool.reading import read_csv
 from pylib import UserError
@@ -33,6 +33,7 @@ class DumpName(NamedTuple):
     task_id: int
     stream_id: Optional[int]    # None if the name has none
     timestamp: int              # microseconds
+    slice: Tuple[int, ...] = ()    # of chips with FFTS: which part of the operator it is
 
 
 class GoldenName(NamedTuple):
@@ -44,7 +45,7 @@ class GoldenName(NamedTuple):
 
 
 _IDS = r'\.([0-9]{1,10})(?:\.([0-9]{1,10}))?'
-_END = r'(?:(?:\.[0-9]{1,20}){4})?(?:\.csv)?'
+_END = r'((?:\.[0-9]{1,20}){4})?(?:\.csv)?'
 # Where the operator's name has no dots, the count of numbers tells what they are; otherwise the
 # 16 digits of a time do.
 _DUMP = re.compile(r'([^./]+)\.([^./]+)' + _IDS + r'\.([0-9]{1,20})' + _END)
@@ -74,9 +75,10 @@ def parse_dump_name(name):
     match = _DUMP.fullmatch(name) or _DOTTED_DUMP.fullmatch(name)
     if not match:
         return None
-    op_type, op_name, task_id, stream_id, timestamp = match.groups()
+    op_type, op_name, task_id, stream_id, timestamp, parts = match.groups()
     return DumpName(op_type=op_type, op_name=op_name, task_id=int(task_id),
-                    stream_id=stream_id and int(stream_id), timestamp=int(timestamp))
+                    stream_id=stream_id and int(stream_id), timestamp=int(timestamp),
+                    slice=tuple(map(int, parts.split('.')[1:])) if parts else ())
 
 
 def parse_golden_name(name):

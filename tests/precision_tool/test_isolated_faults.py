@@ -297,6 +297,18 @@ def test_an_odd_tensor_costs_no_other(answer, workspace):
     assert [row['max'] for row in data['tables'][0]['rows']] == [10, 'nan']
 
 
+def test_slices_of_an_operator_are_named(answer, workspace):
+    for number, name, threads in ((1, 'one', 1), (2, 'two', 3)):
+        path = npu(workspace.npu_dump(), name, number)
+        for thread in range(threads):
+            shutil.copy(path, f'{path}.7.5.{thread}.0')
+        os.unlink(path)
+    for command in ['ac'], ['vc'], ['dc', workspace.npu_dump()]:
+        status, data = answer(*command)
+        fault, = data['faults']
+        assert status == 1 and 'Add.two.2.2.' in fault and 'one of 3 slices' in fault
+
+
 def test_a_cut_row_of_a_mapping_costs_no_operator(answer, workspace):
     long_name = f'Add.{"x" * 260}.3.2.{TIME + 3}'
     os.rename(npu(workspace.npu_dump(), 'three', 3), os.path.join(workspace.npu_dump(), '123'))
