@@ -112,8 +112,15 @@ def _dumped(debug_id, name, workspace, output):
     """Tables of what an NPU run dumped of an operator."""
     for each in sources.dumped_operators(workspace, output.faults, debug_id):
         if each.plain_name == plain(name):
-            output.table(f'NPU dump {os.path.basename(each.path)}', _STATISTICS,
-                         sources.dump_statistics(each.path, output.faults))
+            _dump_table(f'NPU dump {os.path.basename(each.path)}', each.path, output)
+
+
+def _dump_table(title, path, output):
+    """A table of the tensors in a dump file, and what is unusual about them."""
+    notes = []
+    output.table(title, _STATISTICS, sources.dump_statistics(path, output.faults, notes))
+    for note in notes:
+        output.line(note)
 
 
 def _golden(name, golden, output):
@@ -375,8 +382,7 @@ def npu_overflow(args, workspace, output):
         output.line(f'{os.path.basename(each.path)}: {each.record.block}, ' + ', '.join(
             f'{name} {number:#x}' for name, number in each.record.details.items()))
         if each.operator:
-            output.table(f'{each.op_type} {each.op_name}', _STATISTICS,
-                         sources.dump_statistics(each.operator.path, output.faults))
+            _dump_table(f'{each.op_type} {each.op_name}', each.operator.path, output)
         else:
             output.line(f'  no dump of task {each.record.task_id}, stream '
                         f'{each.record.stream_id} beside it')

@@ -428,8 +428,27 @@ def test_dc_says_what_has_no_tensors(answer, run, workspace):
     folder = os.path.join(workspace.root, 'records')
     os.makedirs(folder)
     npu(folder, 'Node_OpDebug', 1, op_type='Opdebug')
+    path = os.path.join(workspace.npu_dump(), f'Add.x_y.5.2.{TIME}.csv')
+    with open(path, 'w') as stream:
+        stream.write('Output,0,40,DT_FLOAT,ND,10,10,1,5.5\n')
+    for name in 'x/y', path:
+        done = run(CLI, 'dc', name)
+        assert done.status == 2 and done.err.endswith('no tensors; see the command ni\n')
     done = run(CLI, 'dc', folder)
     assert done.status == 2 and 'overflow records or statistics only' in done.err
+
+
+def test_what_is_unusual_about_a_tensor_is_told(answer, workspace):
+    path = npu(workspace.npu_dump(), 'two', 2, [(VALUES.tobytes() + bytes(24), FLOATS),
+                                                (b'abc', {'data_type': 13, 'shape': [1]})])
+    note = '64 bytes, shape [10] takes 40; the rest is padding'
+    _, data = answer('ni', 'two')
+    assert f'output:0: {note}' in data['lines']
+    table, = (each['rows'] for each in data['tables'] if 'NPU dump' in each['title'])
+    assert (table[0]['max'], table[1]['max']) == (10, 'nan')    # text has no maximum
+    _, data = answer('dc', path)
+    assert data['tables'][0]['rows'][0]['note'] == note
+    assert f'output 0 ({note})' in text_of(answer('pt', path)[1])
 
 
 def test_cp_says_which_tensor_it_took(run, workspace):
