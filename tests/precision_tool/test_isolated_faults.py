@@ -393,6 +393,14 @@ def test_other_shapes_are_compared_and_told(answer, workspace, original):
     assert answer('ac')[0] == 0 and reasons_of(workspace) == ['', '']
 
 
+@pytest.mark.parametrize('factor, status', [(1, 0), (3, 1)])
+def test_numbers_beyond_float32_are_not_called_the_same(answer, workspace, factor, status):
+    values = VALUES.astype(np.float64) * 1e300
+    npu(workspace.npu_dump(), 'two', 2, [(values.tobytes(), {'data_type': 12, 'shape': [10]})])
+    np.save(os.path.join(workspace.tf_dump, f'two.0.{TIME}.npy'), values * factor)
+    assert answer('ac')[0] == status
+
+
 def test_other_sizes_are_told_with_their_shapes(answer, workspace):
     path = npu(workspace.npu_dump(), 'two', 2, [(VALUES[:7].tobytes(), {
         'data_type': 1, 'shape': [7], 'original': []})])
