@@ -68,6 +68,7 @@ _NANO_MAGIC = 0x5a5a5a5a   # behind the length, in dumps of small chips
 MAX_HEADER = 4 << 20       # bytes without tensors; the largest operators take some 100 KB
 MAX_FIELDS = 1 << 16       # fields of the header and its tensors: each may become an object
 _MAX_ELEMENTS = 1 << 58    # x 16 bytes is what NumPy can address
+_MAX_PLACED = 1 << 28      # 2 GiB of places
 _MAX_STATS = 16 << 20      # bytes of a CSV file; each tensor takes a line
 
 
@@ -199,6 +200,11 @@ class Tensor(NamedTuple):
             UserError: as `to_numpy`.
         """
         values = self.read().reshape(-1)
+        if self.format == 'ND' and _product(self.original_shape or self.shape) == self.count:
+            return values, np.arange(len(values)), self.count
+        if self.count > _MAX_PLACED:
+            raise UserError(f'{self}: {len(values)} of {self.count} values are there, of too many '
+                            f'to find their places in layout {self.format}')
         # Where each element of the plain array is stored.
         stored = self._to_plain(np.arange(self.count).reshape(self.shape)).reshape(-1)
         places = np.flatnonzero(stored < self.present)

@@ -63,6 +63,18 @@ def test_places_of_a_part_are_those_of_the_plain_tensor(path):
     np.testing.assert_array_equal(values, image.reshape(-1)[:12])
 
 
+def test_a_part_takes_no_memory_for_the_whole(path):
+    described = dict(FLOATS, shape=[1 << 40])
+    image = dict(FLOATS, shape=[1, 1, 1 << 30, 1, 16], original=[1, 1 << 30, 1, 16], format=3)
+    device_dump.write(path, [(TEN.tobytes(), described), (TEN.tobytes(), image)])
+    plain, blocked = open_dump(path).outputs
+    values, places, total = plain.part()
+    assert (total, list(places)) == (1 << 40, list(range(10)))
+    np.testing.assert_array_equal(values, TEN)
+    with pytest.raises(UserError, match='output 1: 10 of 17179869184 values are there, of too'):
+        blocked.part()
+
+
 @pytest.mark.parametrize('shape, expected', [
     ([-1], [10]), ([-1, 5], [2, 5]), ([2, -1], [2, 5]), ([-2], [10]), ([-1, -1], [10]),
     ([-1, 3], [10])])
