@@ -48,12 +48,12 @@ OPTIONS = OrderedDict(
         'enable_compress_weight', 'enable_graph_parallel', 'in_out_pair_flag',
         'lower_functional_ops', 'variable_format_optimize')]
     + [(key, Option('i', bounds)) for key, bounds in (
-        ('iterations_per_loop', (1, None)), ('op_debug_level', (0, 4)),
+        ('iterations_per_loop', (1, None)), ('op_debug_level', _ANY),
         ('graph_run_mode', (None, 1)), ('dynamic_node_type', _ANY),
-        ('enable_exception_dump', (0, 2)), ('deterministic', (0, 1)),
+        ('enable_exception_dump', (0, 2)), ('deterministic', _ANY),
         ('session_device_id', _NATURAL), ('local_rank_id', (0, 7)), ('hccl_timeout', _ANY),
         ('op_wait_timeout', _ANY), ('op_execute_timeout', _ANY), ('graph_exec_timeout', _ANY),
-        ('enable_small_channel', (0, 1)), ('atomic_clean_policy', _ANY),
+        ('enable_small_channel', _ANY), ('atomic_clean_policy', _ANY),
         ('static_memory_policy', _ANY), ('event_sync_timeout', _ANY),
         ('stream_sync_timeout', _ANY), ('task_index', _ANY), ('topo_sorting_mode', _ANY))]
     + [(key, Option('s', legal)) for key, legal in (
@@ -66,13 +66,12 @@ OPTIONS = OrderedDict(
                                 'high_performance_for_all')),
         ('dump_mode', ('input', 'output', 'all')),
         ('dump_debug_mode', ('aicore_overflow', 'atomic_overflow', 'all')),
-        ('dump_data', ('tensor', 'stats')), ('auto_tune_mode', ('RL', 'GA', 'RL,GA')),
+        ('dump_data', ('tensor', 'stats')),
         ('dynamic_graph_execute_mode', ('dynamic_execute', 'lazy_recompile')),
-        ('buffer_optimize', ('l2_optimize', 'off_optimize')),
-        ('op_compiler_cache_mode', ('enable', 'disable', 'force')),
-        ('variable_placement', ('Device', 'Host')))]
+        ('buffer_optimize', ('l2_optimize', 'off_optimize')))]
     + [(key, Option('s', None)) for key in (
-        'modify_mixlist', 'op_precision_mode', 'optypelist_for_implmode', 'fusion_switch_file',
+        'auto_tune_mode', 'op_compiler_cache_mode', 'variable_placement', 'modify_mixlist',
+        'op_precision_mode', 'optypelist_for_implmode', 'fusion_switch_file',
         'dump_path', 'dump_step', 'dump_layer', 'op_debug_config', 'debug_dir',
         'profiling_options', 'aoe_mode', 'mstune_mode', 'work_path', 'dynamic_inputs_shape_range',
         'input_shape', 'dynamic_dims', 'graph_memory_max_size', 'variable_memory_max_size',
@@ -90,9 +89,7 @@ OPTIONS = OrderedDict(
 _LOOKED_AT_WITH = {'dump_mode': 'enable_dump', 'dump_debug_mode': 'enable_dump_debug',
                    'dynamic_graph_execute_mode': 'dynamic_input'}
 # Options whose values older adapters pass on unchecked.
-_CHECKED_LATE = ('op_debug_level', 'enable_exception_dump', 'deterministic',
-                 'enable_small_channel', 'dump_data', 'auto_tune_mode', 'op_compiler_cache_mode',
-                 'variable_placement')
+_CHECKED_LATE = 'enable_exception_dump', 'dump_data'
 
 
 class _Rules(NamedTuple):
@@ -115,12 +112,12 @@ _RULES = OrderedDict([
     ('r1.9', _Rules(None, _OLDER_MIXED, _OLDER_AOE, False, False)),
     ('r1.10', _Rules('b', _OLDER_MIXED, _OLDER_AOE + ('mdat',), False, False)),
     ('r1.11', _Rules('b', _MIXED, _AOE, False, False)),
-    ('r1.12', _Rules(None, _MIXED, _AOE, True, False)),
+    ('r1.12', _Rules(None, _OLDER_MIXED, _AOE, True, False)),
     ('r1.13', _Rules(_TEXTS, _MIXED, _AOE, True, True)),
     ('r1.14', _Rules(_TEXTS, _MIXED, _AOE, True, True)),
     ('r1.15', _Rules(_TEXTS, _MIXED, _AOE, True, True)),
-    ('r2.1', _Rules(None, _MIXED, _AOE, True, False)),
-    ('r3.1', _Rules(None, _MIXED, _AOE, True, False)),
+    ('r2.1', _Rules(None, _OLDER_MIXED, _AOE, True, False)),
+    ('r3.1', _Rules(None, _OLDER_MIXED, _AOE, True, False)),
     ('r3.2', _Rules(('True', 'False', 'Auto'), _OLDER_MIXED, _AOE, True, True)),
     ('master', _Rules(_TEXTS, _MIXED, _AOE, True, True))])
 ADAPTER_VERSION = 'adapter_version'    # --npu_option that is none, but names the adapter
@@ -288,7 +285,7 @@ def _jit_fault(value, rules):
 
 def _precision_fault(options, rules):
     mode, mode_v2 = options.get('precision_mode'), options.get('precision_mode_v2')
-    if mode and mode_v2:
+    if mode is not None and mode_v2 is not None:
         return 'precision_mode_v2: not together with precision_mode'
     if 'modify_mixlist' in options:
         keys = 'precision_mode', 'precision_mode_v2'

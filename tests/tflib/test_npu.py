@@ -55,7 +55,7 @@ def test_config_proto_fields_have_their_kinds():
     ({'iterations_per_loop': True}, 'iterations_per_loop: expected int'),
     ({'jit_compile': True}, 'jit_compile: expected str'),
     ({'iterations_per_loop': 0}, 'iterations_per_loop: 0 is not between 1'),
-    ({'op_debug_level': 5}, 'op_debug_level: 5'),
+    ({'enable_exception_dump': 3}, 'enable_exception_dump: 3'),
     ({'precision_mode': 'fp16'}, "precision_mode: 'fp16'; choose from"),
     ({'precision_mode': 'force_fp32', 'precision_mode_v2': 'fp16'}, 'precision_mode_v2: not'),
     ({'modify_mixlist': __file__, 'precision_mode': 'force_fp32'}, 'modify_mixlist: only with'),
