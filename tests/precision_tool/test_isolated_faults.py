@@ -393,6 +393,24 @@ def test_other_shapes_are_compared_and_told(answer, workspace, original):
     assert answer('ac')[0] == 0 and reasons_of(workspace) == ['', '']
 
 
+@pytest.mark.parametrize('number, shape, name', [
+    (4, [12, 1, 1, 16], 'FRACTAL_Z'), (3, [-1] * 5, 'NC1HWC0'), (9, [192], 'C1HWNC0')])
+def test_layouts_that_cannot_be_undone_are_compared_as_stored(answer, workspace, tmp_path, number,
+                                                             shape, name):
+    values = np.arange(1, 193, dtype=np.float16)
+    told = {'data_type': 2, 'format': number, 'shape': shape, 'original': []}
+    for side, factor in (('a', 1), ('b', 1), ('c', -1), ('d', 1)):
+        os.makedirs(str(tmp_path / side))
+        npu(tmp_path / side, 'two', 2, [((values * factor).tobytes()[:380 if side == 'd' else None],
+                                         told)])
+    status, data = answer('vc', '-lt', 'a', '-rt', 'b')
+    assert status == 0 and reasons_of(workspace) == [f'compared as stored, in {name}']
+    status, data = answer('vc', '-lt', 'a', '-rt', 'c')
+    assert status == 1 and 'cosine -1.0000' in text_of(data)
+    status, data = answer('vc', '-lt', 'a', '-rt', 'd')
+    assert status == 1 and len(data['faults']) == 1    # another size, or a part
+
+
 @pytest.mark.parametrize('factor, status', [(1, 0), (3, 1)])
 def test_numbers_beyond_float32_are_not_called_the_same(answer, workspace, factor, status):
     values = VALUES.astype(np.float64) * 1e300
