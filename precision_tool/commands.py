@@ -11,7 +11,7 @@ import numpy as np
 from precision_tool import auto_check, compare, comparisons, metrics, report, results, sources
 from precision_tool.dump_file import open_dump
 from precision_tool.dump_tree import has_files
-from precision_tool.file_names import decoded_name, plain
+from precision_tool.file_names import decoded_name, plain, shortened
 from precision_tool.ge_graph import draw
 from precision_tool.workspace import VARIABLE_ON, VARIABLES
 from pylib import RunFailed, UserError, atomic_path, progress
@@ -57,9 +57,9 @@ def ni(args, workspace, output):
     for debug_id, graph, op in named:
         _describe(debug_id, graph, op, args.attributes, output)
         if args.depth:
-            path = os.path.join(workspace.op_graph,
-                                f'{debug_id}.{plain(graph.name)}.{op.type}.{plain(op.name)}.'
-                                f'{args.depth}.gv')
+            path = os.path.join(workspace.op_graph, shortened(
+                '.'.join([str(debug_id), *map(plain, (graph.name, op.type, op.name))]),
+                f'.{args.depth}.gv'))
             output.line(f'wrote {", ".join(draw(path, graph, op, args.depth))}')
         _dumped(debug_id, op.name, workspace, output)
         originals = {desc.original_op[0] for desc in op.output_descs if desc.original_op}

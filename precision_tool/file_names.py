@@ -12,16 +12,18 @@ Older releases leave out the stream id (the second number); chips with FFTS appe
 numbers. Times are microseconds since 1970.
 """
 
+import hashlib
 import os
 import re
 from typing import NamedTuple, Optional, Tuple
 
 from precision_tool.reading import read_csv
-from pylib import UserError
+from pylib import UNFINISHED, UserError
 
 OVERFLOW_TYPE = 'Opdebug'
 TF_GRAPH = 'graph.pb'
 MAPPING = 'mapping.csv'
+NAME_BYTES = 255 - len(f'{UNFINISHED}12345678-')  # of a file, less what `atomic_path` adds
 MAPPING_BYTES = 64 << 20  # more than a run of a million operators writes
 
 
@@ -94,8 +96,17 @@ def golden_name(op_name, index, timestamp):
 
 def decoded_name(dump_file, kind, index, token=None):
     """Return the file name of a decoded tensor of the dump file named `dump_file`."""
-    parts = [dump_file, kind, str(index)] + ([plain(token)] if token else []) + ['npy']
-    return '.'.join(parts)
+    parts = [kind, str(index)] + ([plain(token)] if token else []) + ['npy']
+    return shortened(dump_file, '.' + '.'.join(parts))
+
+
+def shortened(name, end):
+    """Return `name` + `end` as a file can be called: a hash is in place of what is too long."""
+    data = os.fsencode(name)
+    if len(data) + len(end) <= NAME_BYTES:
+        return name + end
+    kept = data[:NAME_BYTES - len(end) - 9].decode(errors='ignore')
+    return f'{kept}~{hashlib.sha1(data).hexdigest()[:8]}{end}'
 
 
 def read_mapping(folder):

@@ -477,6 +477,25 @@ def test_what_is_unusual_about_a_tensor_is_told(answer, workspace):
     assert f'output 0 ({note})' in text_of(answer('pt', path)[1])
 
 
+def test_names_too_long_for_files_are_shortened(answer, workspace, tmp_path):
+    names = ['x' * 222, 'x' * 221 + 'y', 'ü' * 110]
+    for number, name in enumerate(names, 3):
+        npu(workspace.npu_dump(), name, number)
+    status, data = answer('dc', workspace.npu_dump())
+    files = [row['file'] for row in data['tables'][0]['rows']]
+    assert status == 0 and len(set(files)) == 5 and all(each.endswith('.output.0.npy')
+                                                        for each in files)
+    for each in files:
+        assert np.load(os.path.join(workspace.dump_convert, each)).tolist() == VALUES.tolist()
+        assert answer('pt', each)[0] == 0
+    name = 'y' * 300
+    with open(os.path.join(workspace.npu_graph(), 'ge_proto_00001_Build.txt'), 'w') as stream:
+        stream.write(f'graph {{ name: "g\\000" op {{ name: "{name}" type: "../../Add\\000" }} }}')
+    status, data = answer('ni', name, '-s', '1')
+    assert status == 0 and len(os.listdir(workspace.op_graph)) >= 1
+    assert [each.name for each in tmp_path.iterdir()] == ['precision_data']
+
+
 def test_cp_says_which_tensor_it_took(run, workspace):
     path = npu(workspace.npu_dump(), 'two', 2, [(VALUES.tobytes(), FLOATS)],
                [((-VALUES).tobytes(), FLOATS)])
