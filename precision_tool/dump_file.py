@@ -546,13 +546,14 @@ def _is_like(shape, told):
         each in (-1, size) for size, each in zip(shape, told))
 
 
-# As most layouts have it for a type; other chips differ, and the numbers that are there tell.
-_C0_SIZES = 16, 32, 8, 64
+# C0 of the types that have another one than 16 on all chips.
 _WIDE_C0 = {'int8': 32, 'uint8': 32, 'int4': 64}
 
 
 def _c0_sizes(tensor):
-    return tuple(filter(None, (tensor.c0, _WIDE_C0.get(tensor.data_type)))) + _C0_SIZES
+    """The sizes C0 may have, the likeliest first; on some chips all blocks take 32 bytes."""
+    of_bytes = 32 // data_types.by_name(tensor.data_type).stored.itemsize
+    return tuple(filter(None, (tensor.c0, _WIDE_C0.get(tensor.data_type), 16, of_bytes)))
 
 
 def _format_name(number):
