@@ -14,7 +14,7 @@ from precision_tool.dump_tree import has_files
 from precision_tool.file_names import decoded_name, plain, shortened
 from precision_tool.ge_graph import draw
 from precision_tool.workspace import VARIABLE_ON, VARIABLES
-from pylib import RunFailed, UserError, atomic_path, progress
+from pylib import CommandError, RunFailed, UserError, atomic_path, progress
 
 # A golden run must have the operations that an NPU has: TensorFlow 2.x fuses some on CPUs, and
 # STGAN's training computes deep convolutions there as matrix products.
@@ -334,7 +334,7 @@ def _check_all(args, workspace, output, anew=False):
             anew or not comparisons.is_current(workspace, *comparisons.own(workspace))):
         try:
             _comparison(args, workspace, sources.edges(workspace, output.faults))
-        except UserError as error:
+        except CommandError as error:    # a full disk, too, hides no overflow
             output.fault(error)
     findings = auto_check.check_all(workspace, _limits(args), output)
     auto_check.verdict(findings, output, workspace)

@@ -237,6 +237,18 @@ def test_a_broken_overflow_record_hides_no_other(answer, workspace):
     assert any('pc_start 0x1000' in line for line in data['lines'])
 
 
+def test_a_comparison_that_cannot_be_written_hides_no_overflow(answer, workspace):
+    os.makedirs(workspace.overflow_dump)
+    record = struct.pack('<6I', 0x5a5a5a5a, 0, 1, 0, 0, 88) + struct.pack('<11Q', *[7] * 10, 0x20)
+    npu(workspace.overflow_dump, 'Node_OpDebug', 7, op_type='Opdebug', outputs=[
+        (record, {'data_type': 4, 'shape': [len(record)]})])
+    open(os.path.join(workspace.root, 'temp'), 'w').close()
+    status, data = answer('ac')
+    assert status == 1 and 'task 7 overflowed first' in text_of(data)
+    fault, = data['faults']
+    assert 'could not be written' in fault and 'nothing was compared: see below' in text_of(data)
+
+
 @pytest.mark.parametrize('block, place, status', [
     ('DHA Atomic Add', 512, 0x1), ('L2 Atomic Add', 768, 0x8)])
 def test_a_status_of_other_bits_is_shown_as_a_number(answer, workspace, block, place, status):
