@@ -10,6 +10,7 @@ Examples:
 
 import argparse
 import contextlib
+import math
 import os
 import shlex
 import sys
@@ -36,6 +37,30 @@ def positive(text):
     return value
 
 
+def natural(text):
+    """argparse type of a count that may be 0."""
+    value = int(text)
+    if value < 0:
+        raise ValueError(text)
+    return value
+
+
+def finite(text):
+    """argparse type of a threshold: nothing is below NaN."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(text)
+    return value
+
+
+def tolerance(text):
+    """argparse type of a difference that is none."""
+    value = finite(text)
+    if value < 0:
+        raise ValueError(text)
+    return value
+
+
 def build_parser():
     """The parser of a line: common flags and a sub-parser for each command."""
     parser = ArgumentParser(prog='precision_tool', description=__doc__)
@@ -54,7 +79,7 @@ def build_parser():
         return sub.add_argument
 
     def add_threshold(option, *flags):
-        option(*flags, '--cosine', type=float, default=THRESHOLD, help='cosine below which a '
+        option(*flags, '--cosine', type=finite, default=THRESHOLD, help='cosine below which a '
                f'tensor is wrong (default {THRESHOLD})')
 
     def add_limit(option):
@@ -88,7 +113,7 @@ def build_parser():
     option('name', help='name of an operator')
     option('-g', '--graph', default='', help='part of the graph\'s name')
     option('-a', '--attributes', action='store_true', help='all attributes too')
-    option('-s', '--depth', type=int, default=0, help='draw so many steps around it')
+    option('-s', '--depth', type=natural, default=0, help='draw so many steps around it')
     option = add('pt', 'Genc_Conv_Conv2D.0.1619492699305998.npy')
     option('file', help='a .npy or dump file; names are searched for in the workspace')
     option('-s', '--save', action='store_true', help='write all values to FILE.txt')
@@ -97,8 +122,9 @@ def build_parser():
            '(default: the first output)')
     option('right', help='another one')
     option('-p', '--print', type=positive, default=20, help='rows to show (default 20)')
-    option('-al', '--absolute', type=float, default=.001, help='tolerance (default 0.001)')
-    option('-rl', '--relative', type=float, default=.001, help='relative tolerance (default 0.001)')
+    option('-al', '--absolute', type=tolerance, default=.001, help='tolerance (default 0.001)')
+    option('-rl', '--relative', type=tolerance, default=.001, help='relative tolerance (default '
+           '0.001)')
     option = add('dc', 'Genc/Conv/Conv2D')
     option('name', help='a dump file, a folder of them, or an operator\'s name')
     option('-r', '--raw', action='store_true', help='leave the NPU\'s layout as it is')
