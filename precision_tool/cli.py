@@ -29,36 +29,21 @@ from pylib import ArgumentParser, CommandError, UserError, run_command
 ALIASES = {'cp': ['compare'], 'vc': ['vector_compare']}
 
 
-def positive(text):
-    """argparse type of a count."""
-    value = int(text)
-    if value < 1:
-        raise ValueError(text)
-    return value
+def _type(name, convert, is_legal):
+    """An argparse type of numbers that are legal; messages call it `name`."""
+    def converted(text):
+        value = convert(text)
+        if not is_legal(value):
+            raise ValueError(text)
+        return value
+    converted.__name__ = name
+    return converted
 
 
-def natural(text):
-    """argparse type of a count that may be 0."""
-    value = int(text)
-    if value < 0:
-        raise ValueError(text)
-    return value
-
-
-def finite(text):
-    """argparse type of a threshold: nothing is below NaN."""
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(text)
-    return value
-
-
-def tolerance(text):
-    """argparse type of a difference that is none."""
-    value = finite(text)
-    if value < 0:
-        raise ValueError(text)
-    return value
+positive = _type('positive', int, lambda value: value > 0)
+natural = _type('natural', int, lambda value: value >= 0)
+finite = _type('finite', float, math.isfinite)    # nothing is below a threshold of NaN
+tolerance = _type('tolerance', float, lambda value: 0 <= value < math.inf)
 
 
 def build_parser():
