@@ -4,6 +4,7 @@ Order: vector compare, operators below the threshold, fusions, overflows, casts,
 """
 
 import glob
+import math
 import os
 import shlex
 from typing import NamedTuple
@@ -125,17 +126,25 @@ def finding_of(suspect):
     """The Finding of a compare.Suspect."""
     row = suspect.row
     name = f'{row.op_type} {row.npu_dump}'
-    cosine = f'cosine {row.cosine:.4f} of {row.tensor_index}'
+    cosine = (f'cosine {row.cosine:.4f} of {row.tensor_index}' if not math.isnan(row.cosine)
+              else f'{row.tensor_index}: {row.reason}')
     inputs = ', '.join(f'{each.tensor_index} {each.cosine:.4f}' for each in suspect.inputs[:3])
     if suspect.verdict == compare.BREAKS:
         return Finding(weight=BREAKS, command=_ni(row.npu_dump), summary=f'{name} breaks: '
                        f'{cosine}, though its inputs are right ({inputs})')
     if suspect.verdict == compare.INHERITS:
-        worst = min(suspect.inputs, key=lambda each: each.cosine)
+        worst = min(suspect.inputs, key=_closeness)
         return Finding(weight=INHERITS, command=_ni(worst.npu_dump), summary=f'{name} is the '
                        f'first bad one, but inherits: {cosine}, inputs {inputs}')
     return Finding(weight=UNKNOWN, command=_ni(row.npu_dump), summary=f'{name} is the first bad '
                    f'one: {cosine}; what feeds it was not compared')
+
+
+def _closeness(row):
+    """The cosine of a row to sort by; where it has none, what is wrong goes first."""
+    if not math.isnan(row.cosine):
+        return row.cosine
+    return -2. if results.is_bad(row, 0.) else 2.
 
 
 def _ni(name):

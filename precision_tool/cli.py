@@ -10,6 +10,7 @@ Examples:
 
 import argparse
 import contextlib
+import math
 import os
 import shlex
 import sys
@@ -28,12 +29,21 @@ from pylib import ArgumentParser, CommandError, UserError, run_command
 ALIASES = {'cp': ['compare'], 'vc': ['vector_compare']}
 
 
-def positive(text):
-    """argparse type of a count."""
-    value = int(text)
-    if value < 1:
-        raise ValueError(text)
-    return value
+def _type(name, convert, is_legal):
+    """An argparse type of numbers that are legal; messages call it `name`."""
+    def converted(text):
+        value = convert(text)
+        if not is_legal(value):
+            raise ValueError(text)
+        return value
+    converted.__name__ = name
+    return converted
+
+
+positive = _type('positive', int, lambda value: value > 0)
+natural = _type('natural', int, lambda value: value >= 0)
+finite = _type('finite', float, math.isfinite)    # nothing is below a threshold of NaN
+tolerance = _type('tolerance', float, lambda value: 0 <= value < math.inf)
 
 
 def build_parser():
@@ -54,7 +64,7 @@ def build_parser():
         return sub.add_argument
 
     def add_threshold(option, *flags):
-        option(*flags, '--cosine', type=float, default=THRESHOLD, help='cosine below which a '
+        option(*flags, '--cosine', type=finite, default=THRESHOLD, help='cosine below which a '
                f'tensor is wrong (default {THRESHOLD})')
 
     def add_limit(option):
@@ -88,7 +98,7 @@ def build_parser():
     option('name', help='name of an operator')
     option('-g', '--graph', default='', help='part of the graph\'s name')
     option('-a', '--attributes', action='store_true', help='all attributes too')
-    option('-s', '--depth', type=int, default=0, help='draw so many steps around it')
+    option('-s', '--depth', type=natural, default=0, help='draw so many steps around it')
     option = add('pt', 'Genc_Conv_Conv2D.0.1619492699305998.npy')
     option('file', help='a .npy or dump file; names are searched for in the workspace')
     option('-s', '--save', action='store_true', help='write all values to FILE.txt')
@@ -97,8 +107,9 @@ def build_parser():
            '(default: the first output)')
     option('right', help='another one')
     option('-p', '--print', type=positive, default=20, help='rows to show (default 20)')
-    option('-al', '--absolute', type=float, default=.001, help='tolerance (default 0.001)')
-    option('-rl', '--relative', type=float, default=.001, help='relative tolerance (default 0.001)')
+    option('-al', '--absolute', type=tolerance, default=.001, help='tolerance (default 0.001)')
+    option('-rl', '--relative', type=tolerance, default=.001, help='relative tolerance (default '
+           '0.001)')
     option = add('dc', 'Genc/Conv/Conv2D')
     option('name', help='a dump file, a folder of them, or an operator\'s name')
     option('-r', '--raw', action='store_true', help='leave the NPU\'s layout as it is')

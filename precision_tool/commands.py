@@ -11,10 +11,10 @@ import numpy as np
 from precision_tool import auto_check, compare, comparisons, metrics, report, results, sources
 from precision_tool.dump_file import open_dump
 from precision_tool.dump_tree import has_files
-from precision_tool.file_names import decoded_name, plain
+from precision_tool.file_names import decoded_name, plain, shortened
 from precision_tool.ge_graph import draw
 from precision_tool.workspace import VARIABLE_ON, VARIABLES
-from pylib import RunFailed, UserError, atomic_path, progress
+from pylib import CommandError, RunFailed, UserError, atomic_path, progress
 
 # A golden run must have the operations that an NPU has: TensorFlow 2.x fuses some on CPUs, and
 # STGAN's training computes deep convolutions there as matrix products.
@@ -57,9 +57,9 @@ def ni(args, workspace, output):
     for debug_id, graph, op in named:
         _describe(debug_id, graph, op, args.attributes, output)
         if args.depth:
-            path = os.path.join(workspace.op_graph,
-                                f'{debug_id}.{plain(graph.name)}.{op.type}.{plain(op.name)}.'
-                                f'{args.depth}.gv')
+            path = os.path.join(workspace.op_graph, shortened(
+                '.'.join([str(debug_id), *map(plain, (graph.name, op.type, op.name))]),
+                f'.{args.depth}.gv'))
             output.line(f'wrote {", ".join(draw(path, graph, op, args.depth))}')
         _dumped(debug_id, op.name, workspace, output)
         originals = {desc.original_op[0] for desc in op.output_descs if desc.original_op}
@@ -112,8 +112,15 @@ def _dumped(debug_id, name, workspace, output):
     """Tables of what an NPU run dumped of an operator."""
     for each in sources.dumped_operators(workspace, output.faults, debug_id):
         if each.plain_name == plain(name):
-            output.table(f'NPU dump {os.path.basename(each.path)}', _STATISTICS,
-                         sources.dump_statistics(each.path, output.faults))
+            _dump_table(f'NPU dump {os.path.basename(each.path)}', each.path, output)
+
+
+def _dump_table(title, path, output):
+    """A table of the tensors in a dump file, and what is unusual about them."""
+    notes = []
+    output.table(title, _STATISTICS, sources.dump_statistics(path, output.faults, notes))
+    for note in notes:
+        output.line(note)
 
 
 def _golden(name, golden, output):
@@ -327,7 +334,7 @@ def _check_all(args, workspace, output, anew=False):
             anew or not comparisons.is_current(workspace, *comparisons.own(workspace))):
         try:
             _comparison(args, workspace, sources.edges(workspace, output.faults))
-        except UserError as error:
+        except CommandError as error:    # a full disk, too, hides no overflow
             output.fault(error)
     findings = auto_check.check_all(workspace, _limits(args), output)
     auto_check.verdict(findings, output, workspace)
@@ -375,8 +382,7 @@ def npu_overflow(args, workspace, output):
         output.line(f'{os.path.basename(each.path)}: {each.record.block}, ' + ', '.join(
             f'{name} {number:#x}' for name, number in each.record.details.items()))
         if each.operator:
-            output.table(f'{each.op_type} {each.op_name}', _STATISTICS,
-                         sources.dump_statistics(each.operator.path, output.faults))
+            _dump_table(f'{each.op_type} {each.op_name}', each.operator.path, output)
         else:
             output.line(f'  no dump of task {each.record.task_id}, stream '
                         f'{each.record.stream_id} beside it')

@@ -68,6 +68,7 @@ _NANO_MAGIC = 0x5a5a5a5a   # behind the length, in dumps of small chips
 MAX_HEADER = 4 << 20       # bytes without tensors; the largest operators take some 100 KB
 MAX_FIELDS = 1 << 16       # fields of the header and its tensors: each may become an object
 _MAX_ELEMENTS = 1 << 58    # x 16 bytes is what NumPy can address
+_MAX_PLACED = 1 << 28      # 2 GiB of places
 _MAX_STATS = 16 << 20      # bytes of a CSV file; each tensor takes a line
 
 
@@ -199,6 +200,11 @@ class Tensor(NamedTuple):
             UserError: as `to_numpy`.
         """
         values = self.read().reshape(-1)
+        if self.format == 'ND' and _product(self.original_shape or self.shape) == self.count:
+            return values, np.arange(len(values)), self.count
+        if self.count > _MAX_PLACED:
+            raise UserError(f'{self}: {len(values)} of {self.count} values are there, of too many '
+                            f'to find their places in layout {self.format}')
         # Where each element of the plain array is stored.
         stored = self._to_plain(np.arange(self.count).reshape(self.shape)).reshape(-1)
         places = np.flatnonzero(stored < self.present)
@@ -540,13 +546,14 @@ def _is_like(shape, told):
         each in (-1, size) for size, each in zip(shape, told))
 
 
-# As most layouts have it for a type; other chips differ, and the numbers that are there tell.
-_C0_SIZES = 16, 32, 8, 64
+# C0 of the types that have another one than 16 on all chips.
 _WIDE_C0 = {'int8': 32, 'uint8': 32, 'int4': 64}
 
 
 def _c0_sizes(tensor):
-    return tuple(filter(None, (tensor.c0, _WIDE_C0.get(tensor.data_type)))) + _C0_SIZES
+    """The sizes C0 may have, the likeliest first; on some chips all blocks take 32 bytes."""
+    of_bytes = 32 // data_types.by_name(tensor.data_type).stored.itemsize
+    return tuple(filter(None, (tensor.c0, _WIDE_C0.get(tensor.data_type), 16, of_bytes)))
 
 
 def _format_name(number):

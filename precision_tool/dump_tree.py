@@ -29,14 +29,15 @@ class Operator:
     """One dump of an operator.
 
     Attributes:
-        op_type, task_id, stream_id, timestamp: as in `file_names.DumpName`.
+        op_type, task_id, stream_id, timestamp, slice: as in `file_names.DumpName`.
         plain_name: name of the operator as file names have it.
         path: of its dump file; is_stats: whether that holds statistics instead of tensors.
         step: the dump index, an integer, or None in a folder without.
     """
 
     def __init__(self, dump_name, path, is_stats, step):
-        self.op_type, self.plain_name, self.task_id, self.stream_id, self.timestamp = dump_name
+        (self.op_type, self.plain_name, self.task_id, self.stream_id, self.timestamp,
+         self.slice) = dump_name
         self.path = path
         self.is_stats = is_stats
         self.step = step
@@ -80,6 +81,7 @@ class NpuDump:
                             'Conv2D.conv1.12.3.1619492699305998')
         self.dumps = [operator for operator in found if operator.op_type != OVERFLOW_TYPE]
         self.operators = sorted(_newest(self.dumps), key=_time)
+        self.faults += _sliced(self.dumps, self.operators)
         self.records = [operator for operator in found if operator.op_type == OVERFLOW_TYPE]
 
 
@@ -164,6 +166,21 @@ def _newest(operators):
         if key not in newest or age > newest[key][0]:
             newest[key] = age, operator
     return [operator for _, operator in newest.values()]
+
+
+def _sliced(dumps, chosen):
+    """Lines about the operators among `chosen` that are one of several slices in `dumps`."""
+    slices = {}
+    for operator in dumps:
+        slices.setdefault(_task(operator), set()).add(operator.slice)
+    return [f'{operator.path}: one of {len(slices[_task(operator)])} slices of an operator, which '
+            'are not joined here; of the others nothing is read'
+            for operator in chosen if len(slices[_task(operator)]) > 1]
+
+
+def _task(operator):
+    return (os.path.dirname(operator.path), operator.op_type, operator.plain_name,
+            operator.task_id, operator.stream_id)
 
 
 def _time(operator):

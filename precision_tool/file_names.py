@@ -12,16 +12,18 @@ Older releases leave out the stream id (the second number); chips with FFTS appe
 numbers. Times are microseconds since 1970.
 """
 
+import hashlib
 import os
 import re
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, Tuple
 
 from precision_tool.reading import read_csv
-from pylib import UserError
+from pylib import UNFINISHED, UserError
 
 OVERFLOW_TYPE = 'Opdebug'
 TF_GRAPH = 'graph.pb'
 MAPPING = 'mapping.csv'
+NAME_BYTES = 255 - len(f'{UNFINISHED}12345678-')  # of a file, less what `atomic_path` adds
 MAPPING_BYTES = 64 << 20  # more than a run of a million operators writes
 
 
@@ -33,6 +35,7 @@ class DumpName(NamedTuple):
     task_id: int
     stream_id: Optional[int]    # None if the name has none
     timestamp: int              # microseconds
+    slice: Tuple[int, ...] = ()    # of chips with FFTS: which part of the operator it is
 
 
 class GoldenName(NamedTuple):
@@ -44,7 +47,7 @@ class GoldenName(NamedTuple):
 
 
 _IDS = r'\.([0-9]{1,10})(?:\.([0-9]{1,10}))?'
-_END = r'(?:(?:\.[0-9]{1,20}){4})?(?:\.csv)?'
+_END = r'((?:\.[0-9]{1,20}){4})?(?:\.csv)?'
 # Where the operator's name has no dots, the count of numbers tells what they are; otherwise the
 # 16 digits of a time do.
 _DUMP = re.compile(r'([^./]+)\.([^./]+)' + _IDS + r'\.([0-9]{1,20})' + _END)
@@ -74,9 +77,10 @@ def parse_dump_name(name):
     match = _DUMP.fullmatch(name) or _DOTTED_DUMP.fullmatch(name)
     if not match:
         return None
-    op_type, op_name, task_id, stream_id, timestamp = match.groups()
+    op_type, op_name, task_id, stream_id, timestamp, parts = match.groups()
     return DumpName(op_type=op_type, op_name=op_name, task_id=int(task_id),
-                    stream_id=stream_id and int(stream_id), timestamp=int(timestamp))
+                    stream_id=stream_id and int(stream_id), timestamp=int(timestamp),
+                    slice=tuple(map(int, parts.split('.')[1:])) if parts else ())
 
 
 def parse_golden_name(name):
@@ -92,8 +96,17 @@ def golden_name(op_name, index, timestamp):
 
 def decoded_name(dump_file, kind, index, token=None):
     """Return the file name of a decoded tensor of the dump file named `dump_file`."""
-    parts = [dump_file, kind, str(index)] + ([plain(token)] if token else []) + ['npy']
-    return '.'.join(parts)
+    parts = [kind, str(index)] + ([plain(token)] if token else []) + ['npy']
+    return shortened(dump_file, '.' + '.'.join(parts))
+
+
+def shortened(name, end):
+    """Return `name` + `end` as a file can be called: a hash is in place of what is too long."""
+    data = os.fsencode(name)
+    if len(data) + len(end) <= NAME_BYTES:
+        return name + end
+    kept = data[:NAME_BYTES - len(end) - 9].decode(errors='ignore')
+    return f'{kept}~{hashlib.sha1(data).hexdigest()[:8]}{end}'
 
 
 def read_mapping(folder):

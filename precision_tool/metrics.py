@@ -112,12 +112,14 @@ def finite_part(x, y):
         (float32 [N], float32 [N]); None if all values are finite, or if NaN and the infinities are
         not at the same places.
     """
+    wide = [flat[:] for flat in _flat_pair(x, y)]
     with np.errstate(over='ignore'):
-        x, y = (flat[:].astype(np.float32) for flat in _flat_pair(x, y))
+        x, y = (values.astype(np.float32) for values in wide)
     finite = np.isfinite(x)
     if finite.all() or not np.array_equal(finite, np.isfinite(y)):
         return None
-    a, b = x[~finite], y[~finite]
+    # Numbers beyond float32 are infinite there, but need not be the same.
+    a, b = (values[~finite] for values in wide)
     if not ((a == b) | (np.isnan(a) & np.isnan(b))).all():
         return None
     return x[finite], y[finite]

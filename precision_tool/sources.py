@@ -15,6 +15,7 @@ from precision_tool.reading import add_fault, load_npy
 from pylib import UserError
 
 NO_TENSORS = 'a dump without tensors'
+STATISTICS = 'statistics, no tensors; see the command ni'
 
 
 def graphs(workspace, faults, debug_id=0):
@@ -109,7 +110,7 @@ def named_arrays(path):
     if path.endswith('.npy'):
         return [NamedArray(os.path.basename(path), path)]
     if path.endswith('.csv'):
-        raise UserError(f'{path}: statistics, no tensors; see the command ni')
+        raise UserError(f'{path}: {STATISTICS}')
     tensors = open_dump(path).tensors
     if not tensors:
         raise UserError(f'{path}: {NO_TENSORS}')
@@ -163,6 +164,8 @@ def dump_files_of(workspace, name, faults):
         UserError: there are none.
     """
     if os.path.isfile(name):
+        if name.endswith('.csv'):
+            raise UserError(f'{name}: {STATISTICS}')
         return [name]
     if os.path.isdir(name):
         dump = NpuDump(name)
@@ -173,9 +176,12 @@ def dump_files_of(workspace, name, faults):
             raise UserError(f'{name}: has overflow records or statistics only, no tensors; see '
                             'the commands npu_overflow and ni')
         return found
-    found = [op.path for debug_id in workspace.debug_ids()
+    named = [op for debug_id in workspace.debug_ids()
              for op in dumped_operators(workspace, faults, debug_id)
-             if not op.is_stats and plain(name) == op.plain_name]
+             if plain(name) == op.plain_name]
+    found = [op.path for op in named if not op.is_stats]
+    if named and not found:
+        raise UserError(f'{named[0].path}: {STATISTICS}')
     if not found:
         raise UserError(f'{name}: no such file, folder, or operator with a dump in '
                         f'{workspace.root}')
@@ -190,10 +196,11 @@ def statistics(array):
         return float(array.max()), float(array.min()), float(array.mean(dtype=np.float64))
 
 
-def dump_statistics(path, faults):
+def dump_statistics(path, faults, notes):
     """Yield ('input:0', type, shape, maximum, minimum, mean) of the tensors in a dump file.
 
-    `faults` gets a line for the file, or each of its tensors, that is not readable.
+    `faults` gets a line for the file, or each of its tensors, that is not readable, `notes` one
+    for each tensor that is unusual. What has no numbers has no statistics.
     """
     try:
         if path.endswith('.csv'):
@@ -207,10 +214,13 @@ def dump_statistics(path, faults):
         return
     for tensor in tensors:
         try:
-            numbers = statistics(tensor.read())
+            array = tensor.read()
+            numbers = statistics(array if tensor.has_numbers else np.empty(0))
         except UserError as error:
             add_fault(faults, error)
             numbers = (float('nan'),) * 3
+        if tensor.note:
+            notes.append(f'{tensor.kind}:{tensor.index}: {tensor.note}')
         yield (f'{tensor.kind}:{tensor.index}', tensor.data_type, _shape(tensor.shape), *numbers)
 
 

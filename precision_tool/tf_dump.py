@@ -18,8 +18,14 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from tensorflow.python.debug.lib import debug_data
 
-from precision_tool.file_names import TF_GRAPH, golden_name, parse_golden_name, plain
-from pylib import UNFINISHED, UserError, atomic_path, warn
+from precision_tool.file_names import (
+    NAME_BYTES,
+    TF_GRAPH,
+    golden_name,
+    parse_golden_name,
+    plain,
+)
+from pylib import UserError, atomic_path, warn
 from tflib import tf
 
 PROTO_BYTES = (1 << 31) - 1  # what one protocol buffer may have
@@ -33,7 +39,6 @@ _PLUMBING = ('_Arg', '_Retval', '_Send', '_Recv', '_HostSend', '_HostRecv')
 
 _RUN = re.compile(r'run_([0-9]{1,20})_([0-9]{1,10})')
 _FED = re.compile(r'_arg_(.+)_([0-9]{1,9})_[0-9]+')
-_NAME_BYTES = 255 - len(f'{UNFINISHED}12345678-')  # of a file, less what `atomic_path` adds
 
 
 class Count(NamedTuple):
@@ -173,7 +178,7 @@ def _source(node_name, slot):
 
 def _write(datum, path):
     """Write one tensor, unless it has no numbers; whether it did."""
-    if len(os.path.basename(path).encode()) > _NAME_BYTES:
+    if len(os.path.basename(path).encode()) > NAME_BYTES:
         warn(f'{datum.file_path}: left out, its name is too long for one file')
         return False
     try:

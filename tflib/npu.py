@@ -48,12 +48,12 @@ OPTIONS = OrderedDict(
         'enable_compress_weight', 'enable_graph_parallel', 'in_out_pair_flag',
         'lower_functional_ops', 'variable_format_optimize')]
     + [(key, Option('i', bounds)) for key, bounds in (
-        ('iterations_per_loop', (1, None)), ('op_debug_level', (0, 4)),
+        ('iterations_per_loop', (1, None)), ('op_debug_level', _ANY),
         ('graph_run_mode', (None, 1)), ('dynamic_node_type', _ANY),
-        ('enable_exception_dump', (0, 2)), ('deterministic', (0, 1)),
+        ('enable_exception_dump', (0, 2)), ('deterministic', _ANY),
         ('session_device_id', _NATURAL), ('local_rank_id', (0, 7)), ('hccl_timeout', _ANY),
         ('op_wait_timeout', _ANY), ('op_execute_timeout', _ANY), ('graph_exec_timeout', _ANY),
-        ('enable_small_channel', (0, 1)), ('atomic_clean_policy', _ANY),
+        ('enable_small_channel', _ANY), ('atomic_clean_policy', _ANY),
         ('static_memory_policy', _ANY), ('event_sync_timeout', _ANY),
         ('stream_sync_timeout', _ANY), ('task_index', _ANY), ('topo_sorting_mode', _ANY))]
     + [(key, Option('s', legal)) for key, legal in (
@@ -66,13 +66,12 @@ OPTIONS = OrderedDict(
                                 'high_performance_for_all')),
         ('dump_mode', ('input', 'output', 'all')),
         ('dump_debug_mode', ('aicore_overflow', 'atomic_overflow', 'all')),
-        ('dump_data', ('tensor', 'stats')), ('auto_tune_mode', ('RL', 'GA', 'RL,GA')),
+        ('dump_data', ('tensor', 'stats')),
         ('dynamic_graph_execute_mode', ('dynamic_execute', 'lazy_recompile')),
-        ('buffer_optimize', ('l2_optimize', 'off_optimize')),
-        ('op_compiler_cache_mode', ('enable', 'disable', 'force')),
-        ('variable_placement', ('Device', 'Host')))]
+        ('buffer_optimize', ('l2_optimize', 'off_optimize')))]
     + [(key, Option('s', None)) for key in (
-        'modify_mixlist', 'op_precision_mode', 'optypelist_for_implmode', 'fusion_switch_file',
+        'auto_tune_mode', 'op_compiler_cache_mode', 'variable_placement', 'modify_mixlist',
+        'op_precision_mode', 'optypelist_for_implmode', 'fusion_switch_file',
         'dump_path', 'dump_step', 'dump_layer', 'op_debug_config', 'debug_dir',
         'profiling_options', 'aoe_mode', 'mstune_mode', 'work_path', 'dynamic_inputs_shape_range',
         'input_shape', 'dynamic_dims', 'graph_memory_max_size', 'variable_memory_max_size',
@@ -90,37 +89,36 @@ OPTIONS = OrderedDict(
 _LOOKED_AT_WITH = {'dump_mode': 'enable_dump', 'dump_debug_mode': 'enable_dump_debug',
                    'dynamic_graph_execute_mode': 'dynamic_input'}
 # Options whose values older adapters pass on unchecked.
-_CHECKED_LATE = ('op_debug_level', 'enable_exception_dump', 'deterministic',
-                 'enable_small_channel', 'dump_data', 'auto_tune_mode', 'op_compiler_cache_mode',
-                 'variable_placement')
+_CHECKED_LATE = 'enable_exception_dump', 'dump_data'
 
 
 class _Rules(NamedTuple):
     """What versions of the adapter differ in."""
 
     jit_compile: Any           # a bool ('b'), one of these texts, or no key (None)
-    mixlist: tuple             # the precision modes that modify_mixlist goes with
+    mixlist: tuple             # values of precision_mode and _v2 that modify_mixlist goes with
     aoe: Any                   # legal values of aoe_mode; None: any
     checks_precision: bool     # whether values of precision_mode are looked at
     checks_all: bool           # whether those of _CHECKED_LATE are
 
 
-_TEXTS, _MIXED = ('true', 'false', 'auto'), _MIXED_V1 + _MIXED_V2
+_TEXTS = 'true', 'false', 'auto'
+_OLDER_MIXED, _MIXED = (_MIXED_V1[:1], ()), (_MIXED_V1, _MIXED_V2)
 _OLDER_AOE, _AOE = ('1', '2', '3', '4'), ('1', '2', '4', 'mdat')
 _RULES = OrderedDict([
-    ('development', _Rules(None, _MIXED_V1[:1], None, False, False)),
-    ('r1.5', _Rules(None, _MIXED_V1[:1], _OLDER_AOE, False, False)),
-    ('r1.8', _Rules(None, _MIXED_V1[:1], _OLDER_AOE, False, False)),
-    ('r1.9', _Rules(None, _MIXED_V1[:1], _OLDER_AOE, False, False)),
-    ('r1.10', _Rules('b', _MIXED_V1[:1], _OLDER_AOE + ('mdat',), False, False)),
+    ('development', _Rules(None, _OLDER_MIXED, None, False, False)),
+    ('r1.5', _Rules(None, _OLDER_MIXED, _OLDER_AOE, False, False)),
+    ('r1.8', _Rules(None, _OLDER_MIXED, _OLDER_AOE, False, False)),
+    ('r1.9', _Rules(None, _OLDER_MIXED, _OLDER_AOE, False, False)),
+    ('r1.10', _Rules('b', _OLDER_MIXED, _OLDER_AOE + ('mdat',), False, False)),
     ('r1.11', _Rules('b', _MIXED, _AOE, False, False)),
-    ('r1.12', _Rules(None, _MIXED, _AOE, True, False)),
+    ('r1.12', _Rules(None, _OLDER_MIXED, _AOE, True, False)),
     ('r1.13', _Rules(_TEXTS, _MIXED, _AOE, True, True)),
     ('r1.14', _Rules(_TEXTS, _MIXED, _AOE, True, True)),
     ('r1.15', _Rules(_TEXTS, _MIXED, _AOE, True, True)),
-    ('r2.1', _Rules(None, _MIXED, _AOE, True, False)),
-    ('r3.1', _Rules(None, _MIXED, _AOE, True, False)),
-    ('r3.2', _Rules(('True', 'False', 'Auto'), _MIXED_V1[:1], _AOE, True, True)),
+    ('r2.1', _Rules(None, _OLDER_MIXED, _AOE, True, False)),
+    ('r3.1', _Rules(None, _OLDER_MIXED, _AOE, True, False)),
+    ('r3.2', _Rules(('True', 'False', 'Auto'), _OLDER_MIXED, _AOE, True, True)),
     ('master', _Rules(_TEXTS, _MIXED, _AOE, True, True))])
 ADAPTER_VERSION = 'adapter_version'    # --npu_option that is none, but names the adapter
 _chosen = {}
@@ -196,6 +194,10 @@ def parse_option(text):
                         f'{", ".join([ADAPTER_VERSION, *OPTIONS])}')
     kind = OPTIONS[key].kind
     if key == 'jit_compile' and _RULES[adapter_versions()[0]].jit_compile == 'b':
+        if value.lower() not in ('true', 'false'):
+            warn(f'--npu_option {text}: adapter {adapter_versions()[0]} knows true and false only, '
+                 'and takes any text for false')
+            return key, value
         kind = 'b'
     if kind == 'b':
         if value.lower() not in ('true', 'false'):
@@ -272,9 +274,8 @@ def _value_fault(key, options, rules):
 
 
 def _jit_fault(value, rules):
-    if rules.jit_compile == 'b':
-        return '' if isinstance(value, bool) else 'jit_compile: expected bool'
-    if rules.jit_compile is None:    # no such key: ignored
+    # Where there is no such key it is ignored, where it is a bool text is read as false.
+    if rules.jit_compile in (None, 'b'):
         return ''
     if not isinstance(value, str):
         return f'jit_compile: expected str, got {value!r}'
@@ -284,11 +285,15 @@ def _jit_fault(value, rules):
 
 def _precision_fault(options, rules):
     mode, mode_v2 = options.get('precision_mode'), options.get('precision_mode_v2')
-    if mode and mode_v2:
+    if mode is not None and mode_v2 is not None:
         return 'precision_mode_v2: not together with precision_mode'
-    if 'modify_mixlist' in options and (mode or mode_v2) not in rules.mixlist:
-        return (f'modify_mixlist: only with precision_mode {" or ".join(rules.mixlist)}, not '
-                f'{mode or mode_v2}')
+    if 'modify_mixlist' in options:
+        keys = 'precision_mode', 'precision_mode_v2'
+        key = next((key for key in keys if key in options), keys[0])    # which one is looked at
+        if options.get(key) not in rules.mixlist[keys.index(key)]:
+            wanted = ' or '.join(f'{key}={value}' for key, values in zip(keys, rules.mixlist)
+                                 for value in values)
+            return f'modify_mixlist: only with {wanted}, not with {key}={options.get(key, "")}'
     return ''
 
 
@@ -302,9 +307,19 @@ def _dump_fault(options):
     steps = [step.split('-') for step in text.split('|')]
     if not re.fullmatch(r'([0-9]+(-[0-9]+)?\|)+', f'{text}|') or len(steps) > 100:
         return f'dump_step: {text!r}; expected up to 100 steps such as 0|5|10-20'
-    if any(len(step) == 2 and int(step[0]) >= int(step[1]) for step in steps):
-        return f'dump_step: {text!r}; the first step of a range is below the last'
+    if any(len(step) == 2 and _atoi(step[0]) >= _atoi(step[1]) for step in steps):
+        return (f'dump_step: {text!r}; the first step of a range is below the last, as numbers of '
+                '32 bits')
     return ''
+
+
+def _atoi(digits):
+    """What C's atoi, by which adapters read steps, makes of a natural number."""
+    highest = (1 << 63) - 1
+    # Python reads no integers of thousands of digits.
+    number = (min(int(digits[-20:]), highest) if not digits[:-20].strip('0') else highest
+              ) & (1 << 32) - 1
+    return number - (1 << 32) if number >> 31 else number
 
 
 def _aoe_fault(options, rules):

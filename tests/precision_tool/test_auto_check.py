@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from precision_tool import auto_check, comparisons, results
+from precision_tool import auto_check, compare, comparisons, results
 from precision_tool.metrics import Metrics
 from precision_tool.output import Output
 from precision_tool.results import Result, Row
@@ -138,3 +138,24 @@ def test_a_check_that_fails_leaves_the_others(workspace, monkeypatch):
     findings = auto_check.check_all(workspace, LIMITS, output)
     assert [finding.weight for finding in findings] == [auto_check.UNKNOWN, auto_check.UNREAD, 1]
     assert output.faults == ['file: damaged']
+
+
+def row(name, cosine, reason='', distance=float('nan')):
+    return Row(index=0, op_type='Add', npu_dump=name, tensor_index=f'{name}:output:0',
+               ground_truth=f'{name}:0', reason=reason, metrics=Metrics(
+                   cosine_similarity=cosine, relative_euclidean_distance=distance))
+
+
+def test_a_tensor_without_a_cosine_is_described_by_its_reason():
+    nan = float('nan')
+    bad = row('zeros', nan, 'the left tensor is all zeros', distance=1.)
+    finding = auto_check.finding_of(compare.Suspect(bad, [], compare.UNKNOWN))
+    assert 'nan' not in finding.summary
+    assert 'is the first bad one: zeros:output:0: the left tensor is all zeros' in finding.summary
+    inputs = [row('good', 1.), row('empty', nan, results.EMPTY), row('low', .5), bad]
+    for order in inputs, inputs[::-1]:
+        finding = auto_check.finding_of(compare.Suspect(row('c', .1), order, compare.INHERITS))
+        assert finding.command == 'ni zeros'
+        finding = auto_check.finding_of(compare.Suspect(row('c', .1), [
+            each for each in order if each is not bad], compare.INHERITS))
+        assert finding.command == 'ni low'

@@ -63,6 +63,18 @@ def test_places_of_a_part_are_those_of_the_plain_tensor(path):
     np.testing.assert_array_equal(values, image.reshape(-1)[:12])
 
 
+def test_a_part_takes_no_memory_for_the_whole(path):
+    described = dict(FLOATS, shape=[1 << 40])
+    image = dict(FLOATS, shape=[1, 1, 1 << 30, 1, 16], original=[1, 1 << 30, 1, 16], format=3)
+    device_dump.write(path, [(TEN.tobytes(), described), (TEN.tobytes(), image)])
+    plain, blocked = open_dump(path).outputs
+    values, places, total = plain.part()
+    assert (total, list(places)) == (1 << 40, list(range(10)))
+    np.testing.assert_array_equal(values, TEN)
+    with pytest.raises(UserError, match='output 1: 10 of 17179869184 values are there, of too'):
+        blocked.part()
+
+
 @pytest.mark.parametrize('shape, expected', [
     ([-1], [10]), ([-1, 5], [2, 5]), ([2, -1], [2, 5]), ([-2], [10]), ([-1, -1], [10]),
     ([-1, 3], [10])])
@@ -108,6 +120,10 @@ def as_matrices(array, c0):
 BLOCKED = [(as_image, 3, 2, 16, (2, 3, 4, 20)), (as_image, 3, 3, 32, (2, 3, 4, 40)),
            (as_image, 3 | 4 << 24, 1, 8, (1, 3, 4, 24)), (as_image, 3, 1, 8, (1, 3, 4, 20)),
            (as_weights, 4, 2, 16, (3, 3, 20, 35)), (as_weights, 4, 4, 32, (1, 2, 40, 17)),
+           (lambda array, c0: np.stack([as_image(each, c0) for each in np.moveaxis(array, 1, 0)],
+                                       1), 32, 2, 16, (2, 3, 2, 4, 20)),
+           (lambda array, c0: as_image(array.reshape(1, 1, 1, -1), c0), 3, 2, 16, (20,)),
+           (lambda array, c0: as_matrices(array.reshape(1, 1, -1), c0)[0], 29, 2, 16, (30,)),
            (as_matrices, 29, 2, 16, (2, 17, 35)), (as_matrices, 29, 3, 32, (2, 17, 35)),
            (lambda array, _: np.moveaxis(array, 3, 1), 0, 1, 0, (2, 3, 4, 5)),
            (lambda array, _: array, 2, 1, 0, (2, 3, 4))]
@@ -295,8 +311,9 @@ def test_what_a_short_file_lacks_is_a_fault_of_its_tensor(path):
         dump.outputs[0].to_numpy()
 
 
+@pytest.mark.parametrize('told', [[2, 1, 16, 16], [-1] * 4, []])
 @pytest.mark.parametrize('where', ['field', 'format'])
-def test_weights_of_groups(path, where):
+def test_weights_of_groups(path, where, told):
     """4 groups of 3 channels and 2 filters: all of them fit into one block of 16 x 16."""
     groups, channels, filters = 4, 3, 2
     weights = np.arange(1, 2 * channels * groups * filters + 1, dtype=np.float16).reshape(
@@ -308,10 +325,10 @@ def test_weights_of_groups(path, where):
                 for each in range(filters):
                     stored[0, 0, place, 0, group * filters + each, group * channels + channel] = (
                         weights[0, place, channel, group * filters + each])
-    told = {'sub_format': groups} if where == 'field' else {'format': 4 | groups << 8}
+    of = {'sub_format': groups} if where == 'field' else {'format': 4 | groups << 8}
     device_dump.write(path, [(stored.tobytes(), dict(
-        {'format': 4}, data_type=2, shape=[2, 1, 16, 16], original=weights.shape,
-        original_op=device_dump.field(1, b'conv') + device_dump.field(4, 16), **told))])
+        {'format': 4}, data_type=2, shape=told, original=weights.shape,
+        original_op=device_dump.field(1, b'conv') + device_dump.field(4, 16), **of))])
     np.testing.assert_array_equal(only_output(path)[0].to_numpy(), weights)
 
 

@@ -22,8 +22,8 @@ TIME = 1619492699305998
     (f'Conv2D.G_Conv.12.{TIME}', DumpName('Conv2D', 'G_Conv', 12, None, TIME)),
     (f'Conv2D.G_Conv.12.0.{TIME}', DumpName('Conv2D', 'G_Conv', 12, 0, TIME)),
     (f'Add.add-1.12.3.{TIME}.csv', DumpName('Add', 'add-1', 12, 3, TIME)),
-    (f'Add.a.12.3.{TIME}.1.2.3.4', DumpName('Add', 'a', 12, 3, TIME)),
-    (f'Add.a.12.{TIME}.1.2.3.4.csv', DumpName('Add', 'a', 12, None, TIME)),
+    (f'Add.a.12.3.{TIME}.1.2.3.4', DumpName('Add', 'a', 12, 3, TIME, (1, 2, 3, 4))),
+    (f'Add.a.12.{TIME}.1.2.3.4.csv', DumpName('Add', 'a', 12, None, TIME, (1, 2, 3, 4))),
     (f'Add.7.12.{TIME}', DumpName('Add', '7', 12, None, TIME)),
     (f'Add.7.12.3.{TIME}', DumpName('Add', '7', 12, 3, TIME)),
     (f'Add.a.b>é.1.12.3.{TIME}', DumpName('Add', 'a.b>é.1', 12, 3, TIME)),
@@ -52,7 +52,9 @@ def test_dump_name_round_trip(op_type, op_name, task_id, stream_id, timestamp, e
     assert '/' not in name
     assert parse_dump_name(name) == DumpName(op_type, file_names.plain(op_name), task_id,
                                              stream_id, timestamp)
-    assert parse_dump_name(name[:-len(end)] if end else name + '.1.2.3.4') == parse_dump_name(name)
+    other = parse_dump_name(name[:-len(end)] if end else name + '.1.2.3.4')
+    assert other._replace(slice=()) == parse_dump_name(name)
+    assert other.slice == (() if end else (1, 2, 3, 4))
 
 
 @quick

@@ -237,6 +237,18 @@ def test_a_broken_overflow_record_hides_no_other(answer, workspace):
     assert any('pc_start 0x1000' in line for line in data['lines'])
 
 
+def test_a_comparison_that_cannot_be_written_hides_no_overflow(answer, workspace):
+    os.makedirs(workspace.overflow_dump)
+    record = struct.pack('<6I', 0x5a5a5a5a, 0, 1, 0, 0, 88) + struct.pack('<11Q', *[7] * 10, 0x20)
+    npu(workspace.overflow_dump, 'Node_OpDebug', 7, op_type='Opdebug', outputs=[
+        (record, {'data_type': 4, 'shape': [len(record)]})])
+    open(os.path.join(workspace.root, 'temp'), 'w').close()
+    status, data = answer('ac')
+    assert status == 1 and 'task 7 overflowed first' in text_of(data)
+    fault, = data['faults']
+    assert 'could not be written' in fault and 'nothing was compared: see below' in text_of(data)
+
+
 @pytest.mark.parametrize('block, place, status', [
     ('DHA Atomic Add', 512, 0x1), ('L2 Atomic Add', 768, 0x8)])
 def test_a_status_of_other_bits_is_shown_as_a_number(answer, workspace, block, place, status):
@@ -295,6 +307,18 @@ def test_an_odd_tensor_costs_no_other(answer, workspace):
     assert status == 1 and len(data['tables'][0]['rows']) == 3 and len(data['faults']) == 2
     status, data = answer('ni', 'three')
     assert [row['max'] for row in data['tables'][0]['rows']] == [10, 'nan']
+
+
+def test_slices_of_an_operator_are_named(answer, workspace):
+    for number, name, threads in ((1, 'one', 1), (2, 'two', 3)):
+        path = npu(workspace.npu_dump(), name, number)
+        for thread in range(threads):
+            shutil.copy(path, f'{path}.7.5.{thread}.0')
+        os.unlink(path)
+    for command in ['ac'], ['vc'], ['dc', workspace.npu_dump()]:
+        status, data = answer(*command)
+        fault, = data['faults']
+        assert status == 1 and 'Add.two.2.2.' in fault and 'one of 3 slices' in fault
 
 
 def test_a_cut_row_of_a_mapping_costs_no_operator(answer, workspace):
@@ -381,6 +405,32 @@ def test_other_shapes_are_compared_and_told(answer, workspace, original):
     assert answer('ac')[0] == 0 and reasons_of(workspace) == ['', '']
 
 
+@pytest.mark.parametrize('number, shape, name', [
+    (4, [12, 1, 1, 16], 'FRACTAL_Z'), (3, [-1] * 5, 'NC1HWC0'), (9, [192], 'C1HWNC0')])
+def test_layouts_that_cannot_be_undone_are_compared_as_stored(answer, workspace, tmp_path, number,
+                                                             shape, name):
+    values = np.arange(1, 193, dtype=np.float16)
+    told = {'data_type': 2, 'format': number, 'shape': shape, 'original': []}
+    for side, factor in (('a', 1), ('b', 1), ('c', -1), ('d', 1)):
+        os.makedirs(str(tmp_path / side))
+        npu(tmp_path / side, 'two', 2, [((values * factor).tobytes()[:380 if side == 'd' else None],
+                                         told)])
+    status, data = answer('vc', '-lt', 'a', '-rt', 'b')
+    assert status == 0 and reasons_of(workspace) == [f'compared as stored, in {name}']
+    status, data = answer('vc', '-lt', 'a', '-rt', 'c')
+    assert status == 1 and 'cosine -1.0000' in text_of(data)
+    status, data = answer('vc', '-lt', 'a', '-rt', 'd')
+    assert status == 1 and len(data['faults']) == 1    # another size, or a part
+
+
+@pytest.mark.parametrize('factor, status', [(1, 0), (3, 1)])
+def test_numbers_beyond_float32_are_not_called_the_same(answer, workspace, factor, status):
+    values = VALUES.astype(np.float64) * 1e300
+    npu(workspace.npu_dump(), 'two', 2, [(values.tobytes(), {'data_type': 12, 'shape': [10]})])
+    np.save(os.path.join(workspace.tf_dump, f'two.0.{TIME}.npy'), values * factor)
+    assert answer('ac')[0] == status
+
+
 def test_other_sizes_are_told_with_their_shapes(answer, workspace):
     path = npu(workspace.npu_dump(), 'two', 2, [(VALUES[:7].tobytes(), {
         'data_type': 1, 'shape': [7], 'original': []})])
@@ -416,8 +466,46 @@ def test_dc_says_what_has_no_tensors(answer, run, workspace):
     folder = os.path.join(workspace.root, 'records')
     os.makedirs(folder)
     npu(folder, 'Node_OpDebug', 1, op_type='Opdebug')
+    path = os.path.join(workspace.npu_dump(), f'Add.x_y.5.2.{TIME}.csv')
+    with open(path, 'w') as stream:
+        stream.write('Output,0,40,DT_FLOAT,ND,10,10,1,5.5\n')
+    for name in 'x/y', path:
+        done = run(CLI, 'dc', name)
+        assert done.status == 2 and done.err.endswith('no tensors; see the command ni\n')
     done = run(CLI, 'dc', folder)
     assert done.status == 2 and 'overflow records or statistics only' in done.err
+
+
+def test_what_is_unusual_about_a_tensor_is_told(answer, workspace):
+    path = npu(workspace.npu_dump(), 'two', 2, [(VALUES.tobytes() + bytes(24), FLOATS),
+                                                (b'abc', {'data_type': 13, 'shape': [1]})])
+    note = '64 bytes, shape [10] takes 40; the rest is padding'
+    _, data = answer('ni', 'two')
+    assert f'output:0: {note}' in data['lines']
+    table, = (each['rows'] for each in data['tables'] if 'NPU dump' in each['title'])
+    assert (table[0]['max'], table[1]['max']) == (10, 'nan')    # text has no maximum
+    _, data = answer('dc', path)
+    assert data['tables'][0]['rows'][0]['note'] == note
+    assert f'output 0 ({note})' in text_of(answer('pt', path)[1])
+
+
+def test_names_too_long_for_files_are_shortened(answer, workspace, tmp_path):
+    names = ['x' * 222, 'x' * 221 + 'y', 'ü' * 110]
+    for number, name in enumerate(names, 3):
+        npu(workspace.npu_dump(), name, number)
+    status, data = answer('dc', workspace.npu_dump())
+    files = [row['file'] for row in data['tables'][0]['rows']]
+    assert status == 0 and len(set(files)) == 5 and all(each.endswith('.output.0.npy')
+                                                        for each in files)
+    for each in files:
+        assert np.load(os.path.join(workspace.dump_convert, each)).tolist() == VALUES.tolist()
+        assert answer('pt', each)[0] == 0
+    name = 'y' * 300
+    with open(os.path.join(workspace.npu_graph(), 'ge_proto_00001_Build.txt'), 'w') as stream:
+        stream.write(f'graph {{ name: "g\\000" op {{ name: "{name}" type: "../../Add\\000" }} }}')
+    status, data = answer('ni', name, '-s', '1')
+    assert status == 0 and len(os.listdir(workspace.op_graph)) >= 1
+    assert [each.name for each in tmp_path.iterdir()] == ['precision_data']
 
 
 def test_cp_says_which_tensor_it_took(run, workspace):

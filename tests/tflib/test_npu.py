@@ -1,5 +1,7 @@
 """NPU options and the session plan; the fakes in tests/fakes stand for the adapter elsewhere."""
 
+import ctypes
+import itertools
 import json
 import os
 import types
@@ -53,7 +55,7 @@ def test_config_proto_fields_have_their_kinds():
     ({'iterations_per_loop': True}, 'iterations_per_loop: expected int'),
     ({'jit_compile': True}, 'jit_compile: expected str'),
     ({'iterations_per_loop': 0}, 'iterations_per_loop: 0 is not between 1'),
-    ({'op_debug_level': 5}, 'op_debug_level: 5'),
+    ({'enable_exception_dump': 3}, 'enable_exception_dump: 3'),
     ({'precision_mode': 'fp16'}, "precision_mode: 'fp16'; choose from"),
     ({'precision_mode': 'force_fp32', 'precision_mode_v2': 'fp16'}, 'precision_mode_v2: not'),
     ({'modify_mixlist': __file__, 'precision_mode': 'force_fp32'}, 'modify_mixlist: only with'),
@@ -138,6 +140,34 @@ def test_jit_compile_is_of_the_version_s_kind(plain_folder):
         field = optimizer.parameter_map['jit_compile']
         assert field.WhichOneof('value') == ('b' if value is True else 's')
         assert npu.options_in(config)['jit_compile'] == value
+
+
+def test_steps_are_read_as_c_reads_them(plain_folder):
+    atoi = ctypes.CDLL(None).atoi
+    steps = ['0', '007', '4294967295', '4294967296', '9223372036854775807', '9' * 19, '1' * 20,
+             '0' * 5000 + '7', '9' * 5000]
+    for first, last in itertools.product(steps, steps):
+        options = {'enable_dump': True, 'dump_path': '.', 'dump_step': f'{first}-{last}'}
+        if atoi(first.encode()) < atoi(last.encode()):
+            npu.check_options(options)
+        else:
+            with pytest.raises(UserError, match='dump_step'):
+                npu.check_options(options)
+
+
+def test_text_for_a_bool_is_taken_and_told(plain_folder, capfd):
+    options = npu.training_options('high', extra=['jit_compile=auto', 'adapter_version=r1.11'])
+    (optimizer,) = plan(**options).graph_options.rewrite_options.custom_optimizers
+    assert optimizer.parameter_map['jit_compile'].s == b'auto'
+    error = capfd.readouterr().err
+    assert error.count('\n') == 1 and 'jit_compile=auto: adapter r1.11 knows true and' in error
+
+
+def test_modify_mixlist_names_the_option_it_goes_with(plain_folder):
+    with pytest.raises(UserError, match='only with precision_mode=allow_mix_precision or .*'
+                                        'precision_mode_v2=mixed_float16 or .*, not with '
+                                        'precision_mode_v2=fp16'):
+        npu.check_options({'modify_mixlist': 'FILE', 'precision_mode_v2': 'fp16'})
 
 
 def test_the_second_precision_mode_is_instead_of_the_first():
