@@ -32,6 +32,17 @@ PUBLISHED = OrderedDict([
     ('Ascend, mixed precision', (33.78, .972, .8332, 5.2, 3.33)),
 ])
 
+# What the files of figures hold at least: by which command, and the like of it. None as a name
+# stands for any, as a value for a number or null.
+FIGURES = {
+    metrics.REPORT: ('psnr_ssim.py', {'images': 0, 'ssim': 0., 'psnr': None}),
+    ACCURACY: ('att_classification/test.py', {
+        'images': 0, 'mean_accuracy': 0., 'mean_error': 0., 'accuracy': {None: 0.},
+        'error_each': {None: {None: 0.}}}),
+    CURVES: ('this command with --classifier', {
+        'images': 0, 'intensities': [0.], 'changed': {None: [0.]}, 'others': {None: [0.]}}),
+}
+
 # Of the charts: one colour an experiment, or a series.
 COLOURS = ('#0f766e', '#b45309', '#4f46e5', '#be185d', '#57534e', '#0369a1', '#65a30d', '#a21caf')
 SMOOTHED = 25         # points of a curve whose median a smoothed one shows
@@ -131,8 +142,27 @@ def with_curves(experiment, folder):
 
 
 def _optional(folder, name):
+    """What a JSON file of figures holds, {} if there is none."""
     path = os.path.join(folder, name)
-    return read_json(path) if os.path.exists(path) else {}
+    if not os.path.exists(path):
+        return {}
+    figures, (command, example) = read_json(path), FIGURES[name]
+    if not _is_like(figures, example):
+        raise UserError(f'{path}: not as {command} writes it; let it be written anew')
+    return figures
+
+
+def _is_like(found, example):
+    """Whether a value of JSON has the parts of an example; one of several in a dict or list."""
+    if isinstance(example, dict) and None in example:    # any names
+        return isinstance(found, dict) and bool(found) and all(
+            _is_like(value, example[None]) for value in found.values())
+    if isinstance(example, dict):
+        return isinstance(found, dict) and all(
+            _is_like(found.get(name), value) for name, value in example.items())
+    if isinstance(example, list):
+        return isinstance(found, list) and all(_is_like(each, example[0]) for each in found)
+    return isinstance(found, (int, float)) or found is None is example
 
 
 def _image_figures(folder):

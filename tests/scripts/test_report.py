@@ -183,6 +183,24 @@ def test_bad_input(run, workspace, flags, complaint):
     assert not (workspace / 'output' / 'toy' / 'report.html').exists()
 
 
+@pytest.mark.parametrize('name, text', [
+    ('psnr_ssim.json', '{"images": 3, "psnr": "x", "ssim": 1}'), ('psnr_ssim.json', '[]'),
+    ('attribute_accuracy.json', '{"images": 3, "mean_accuracy": 0.5}'),
+    ('attribute_accuracy.json', '{"images": 1, "mean_accuracy": 1, "mean_error": 0, "accuracy": '
+     '{"Bald": [1]}, "error_each": {"Bald": {"Bald": 0}}}'),
+    ('intensity_curves.json', '{"images": 1, "intensities": [1], "changed": {}, "others": {}}'),
+    ('psnr_ssim.csv', 'sheet,psnr\n1.png,x\n'), ('metrics.jsonl', 'x\n')])
+def test_damaged_figures_are_named(run, workspace, name, text):
+    (workspace / 'output' / 'toy' / name).write_text(text)
+    done = run('scripts/report.py', '--experiment_name', 'toy')
+    if name == 'metrics.jsonl':    # of which the lines up to the damaged one count
+        assert done.status == 0, done.err
+        return
+    assert done.status == 2 and f'output/toy/{name}: ' in done.err
+    assert len(done.err.splitlines()) == 1
+    assert not (workspace / 'output' / 'toy' / 'report.html').exists()
+
+
 @pytest.mark.skipif(not CHROMIUM, reason='no Chromium on the PATH (apt-get install chromium)')
 def test_it_fits_a_phone_and_asks_nobody(run, workspace, tmp_path):
     assert run('scripts/report.py', '--experiment_name', 'toy').status == 0
