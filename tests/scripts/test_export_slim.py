@@ -82,7 +82,7 @@ def test_training_begins_from_it_but_does_not_go_on(run, slim, toy_data):
     assert done.status == 0, done.err
     (line,) = [line for line in done.err.splitlines() if 'warning' in line]
     assert 'holds a generator only; the discriminator starts with random weights' in line
-    assert '--experiment_name=models/tuned' in done.out.splitlines()[-1]
+    assert 'next: ' in done.out and '--experiment_name=models/tuned --test_int 2\n' in done.out
     assert not (slim / 'output' / 'tuned').exists()
     full, kept, tuned = (values(slim / folder) for folder in ('output/toy', 'models/toy',
                                                               'models/tuned'))

@@ -385,8 +385,7 @@ def test_any_name_of_an_experiment(config, capfd, tmp_path, run, name):
         config = dataclasses.replace(config, experiment_name=name)
     training.train(dataclasses.replace(config, epoch=1))
     training.train(config)
-    printed = capfd.readouterr().out.splitlines()[-1]
-    command = printed.partition('; next: ')[2]
+    command = capfd.readouterr().out.partition('; next: ')[2].splitlines()[0]
     done = subprocess.run(['bash', '-c', command + ' --img 60'], capture_output=True,
                           text=True)
     assert done.returncode == 0, done.stderr
