@@ -336,7 +336,7 @@ def test_classifiers_that_do_not_fit(run, studio, couple):
     before = sorted(studio.rglob('*'))
     for arguments, message in (
             (['--set', 'Male=1', '--labels_from_classifier', 'classifier'],
-             'classifier: does not predict Bangs, but 5_o_Clock_Shadow'),
+             ': does not predict Bangs, but 5_o_Clock_Shadow'),
             (['--set', 'Male=1', '--labels_from_classifier', 'empty'], 'empty: no classifier che'),
             (['--set', 'Male=1', '--labels_from_classifier', 'nowhere'], 'nowhere: no classifier'),
             (['--set', 'Male=1', '--labels_from_classifier', 'in/cat.png'], 'not a checkpoint'),
