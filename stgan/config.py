@@ -161,6 +161,9 @@ class RunConfig:
     batch_size: int = option(32, 'images per update', fixed=True, minimum=1)
     lr: float = option(2e-4, 'learning rate', above=0)
     n_d: int = option(5, 'D updates per G update', fixed=True, minimum=1)
+    ema_decay: float = option(0., 'edit with averages of the generator\'s weights over the last '
+                              '1/(1-decay) iterations, such as 0.999; 0: with the weights',
+                              fixed=True, minimum=0, maximum=1)
     thres_int: float = option(.5, 'label of an attribute that is on; its negative means off',
                               fixed=True, above=0)
     init_checkpoint: str = option('', 'checkpoint, or folder of some, whose weights a new run '

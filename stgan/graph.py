@@ -7,7 +7,7 @@ from collections import OrderedDict
 
 from stgan import attributes, losses, models
 from stgan.loop import TrainingGraph, Update
-from tflib import layers, loss_scale, tf, utils
+from tflib import checkpoint, layers, loss_scale, moving_average, tf, utils
 from tflib.layers import GlorotUniform
 
 # What a random draw of the graph is for; with the run's seed and the batch number it keys the draw.
@@ -121,10 +121,20 @@ def _add_updates(config, device, d_terms, g_terms):
     # The order decides which of beta1_power and beta1_power_1 is whose.
     d_update = _update(config, device, 'D', d_terms, d_variables, rate)
     g_update = _update(config, device, 'G', g_terms, g_variables, rate)
+    if config.ema_decay:
+        g_update = g_update._replace(op=_average(config, counter, g_update.op))
     # After the update even if that is skipped: the counter tells the place in the data.
     with tf.control_dependencies([g_update.op]):
         g_update = g_update._replace(op=counter.assign_add(1, read_value=False))
     return TrainingGraph([d_update] * config.n_d + [g_update], counter, rate)
+
+
+def _average(config, counter, update):
+    """Return the operation that averages G's weights, and its batch norms', after an update."""
+    variables = checkpoint.without_slots(
+        v for v in tf.global_variables() if v.op.name.split('/')[0] in models.GENERATOR_SCOPES)
+    with tf.control_dependencies([update]):
+        return moving_average.update(variables, config.ema_decay, counter.read_value())
 
 
 def _update(config, device, network, terms, variables, rate):

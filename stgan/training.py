@@ -20,7 +20,7 @@ from stgan.config import (
 )
 from stgan.graph import build
 from stgan.models import GENERATOR_SCOPES
-from tflib import checkpoint, npu, tf, utils
+from tflib import checkpoint, moving_average, npu, tf, utils
 
 
 def learning_rate(config, epoch):
@@ -39,7 +39,8 @@ class SampleGrid:
         indices = celeba.part('val')[:config.n_sample]
         self._config = config
         self.folder = os.path.join(config.folder, SAMPLES)
-        self._graph = editing.EditGraph(config)
+        with tf.variable_scope('', custom_getter=moving_average.get_average):
+            self._graph = editing.EditGraph(config)
         batches = list(data.load_images(celeba.paths(indices), config.img_size, celeba.crop, 16))
         self._images = [image for _, images in batches for image in images]
         self._labels = [celeba.labels[indices[position]] for positions, _ in batches

@@ -13,7 +13,7 @@ import zlib
 import numpy as np
 
 from pylib import UNFINISHED, NotFinite, RunFailed, UserError, sync, warn, write_text
-from tflib import loss_scale, tf, utils
+from tflib import loss_scale, moving_average, tf, utils
 
 STATE = 'checkpoint'
 # What a checkpoint's files have after its name.
@@ -221,9 +221,7 @@ def damage(path, scopes=None):
     try:
         with reader(path) as opened:
             names = opened.get_variable_to_shape_map()
-            for name in sorted(names):
-                if scopes and (name.split('/')[0] not in scopes or _is_slot(name, names)):
-                    continue
+            for name in _read_of(names, scopes).values() if scopes else sorted(names):
                 value = opened.get_tensor(name)
                 if value.dtype.kind == 'f' and not np.isfinite(value).all():
                     broken.append(name)
@@ -267,6 +265,18 @@ def variables_in(path):
 def _is_slot(name, names):
     """Whether `name` is that of an optimizer slot: a variable's name and one more part."""
     return name.rpartition('/')[0] in names
+
+
+def _read_of(names, scopes):
+    """{variable: what is read of a checkpoint for its value} in scopes, without optimizer slots.
+
+    Args:
+        names: all of the checkpoint. A variable with a moving average is given that.
+    """
+    wanted = [name for name in sorted(names)
+              if name.split('/')[0] in scopes and not _is_slot(name, names)]
+    averages = {name: moving_average.name_of(name) for name in wanted}
+    return {name: average if average in names else name for name, average in averages.items()}
 
 
 def without_slots(variables):
@@ -330,15 +340,18 @@ def _first(names, most=5):
 def restore(session, path, variables, scopes=None):
     """Restore `variables` from a checkpoint that fits (see `check_fits`).
 
-    Optimizer slots and loss scales that it lacks keep their values, with a warning.
+    Optimizer slots and loss scales that it lacks keep their values, with a warning. With `scopes`,
+    variables of which the checkpoint holds a moving average get that.
     """
     absent = check_fits(path, variables, scopes)
     if absent:
         warn(f'{path}: lacks {len(absent)} variables of optimizers, which start anew '
              f'({_first(absent)})')
+    source = _read_of(variables_in(path), scopes) if scopes else {}
+    values = {source.get(v.op.name, v.op.name): v for v in variables if v.op.name not in absent}
     try:
         with _plain_name(path) as name:
-            tf.train.Saver([v for v in variables if v.op.name not in absent]).restore(session, name)
+            tf.train.Saver(values).restore(session, name)
     except (tf.errors.OpError, ValueError) as error:
         raise UserError(f'{path}: damaged checkpoint ({utils.reason(error)})') from None
 
@@ -346,7 +359,8 @@ def restore(session, path, variables, scopes=None):
 def tensors(path, scopes):
     """{name: float32 tensor} of a checkpoint's values, for the current graph.
 
-    Running one fails if its values are damaged.
+    Variables of which it holds a moving average get that. Running a tensor fails if its values are
+    damaged.
 
     Args:
         scopes: top scopes of those that are wanted; optimizer slots are not.
@@ -362,8 +376,7 @@ def tensors(path, scopes):
                                       dtypes=[tf.float32])
         value.set_shape(shapes[name])
         return value
-    return {name: tensor(name) for name in sorted(shapes)
-            if name.split('/')[0] in scopes and not _is_slot(name, shapes)}
+    return {name: tensor(read) for name, read in _read_of(shapes, scopes).items()}
 
 
 class Checkpoints:

@@ -9,6 +9,8 @@ from pylib import RunFailed, read_json_lines
 from stgan import training
 from stgan.celeba import CelebA
 from stgan.config import RunConfig
+from stgan.editing import Editor
+from stgan.models import GENERATOR_SCOPES
 from tflib import checkpoint, tf, utils
 
 CONFIG = RunConfig(img_size=32, enc_dim=4, dec_dim=4, stu_dim=4, dis_dim=4, dis_fc_dim=8,
@@ -85,3 +87,32 @@ def test_num_ckpt_counts_across_resumes(tmp_path, monkeypatch, toy_data):
 def test_classic_schedule_is_published(toy_data):
     schedule = training._schedule(RunConfig(), 182000, CelebA(str(toy_data)))
     assert (schedule.iterations, schedule.epochs) == (947, 200)
+
+
+def test_averaged_weights_are_kept_beside_the_weights_and_edit(tmp_path, monkeypatch, toy_data):
+    """Averages in successive checkpoints, sample grids and the editor."""
+    monkeypatch.chdir(tmp_path)
+    config = config_for(toy_data, epoch=1, save_freq=1, sample_freq=4, num_ckpt=9, ema_decay=.15)
+    compose, samples = training.sheets.compose, []
+    monkeypatch.setattr(training.sheets, 'compose', lambda image, results: (
+        samples.append((image, results[0].copy())) or compose(image, results)))
+    training.train(config)
+    with Editor('output/run', device='cpu') as editor:
+        for image, reconstruction in samples:
+            edited, = editor.edit(image, np.zeros([1, config.n_att]))
+            np.testing.assert_allclose(edited, reconstruction, atol=1e-5)
+    paths = [f'output/run/checkpoints/Epoch_(0)_({number}of4).ckpt' for number in (1, 2, 3, 4)]
+    weights = [tf.train.NewCheckpointReader(path) for path in paths]
+    averages = [name for name in checkpoint.variables_in(paths[0])
+                if name.endswith('/ExponentialMovingAverage')]
+    assert {name.split('/')[0] for name in averages} == set(GENERATOR_SCOPES)
+    assert any('moving_variance' in name for name in averages)
+    for name in averages:
+        average = 0
+        for number, stored in enumerate(weights):
+            decay = min(.15, number / (number + 9))
+            average = decay * average + (1 - decay) * stored.get_tensor(name.rpartition('/')[0])
+            np.testing.assert_allclose(stored.get_tensor(name), average, rtol=1e-5, atol=1e-7)
+    assert any(not np.array_equal(weights[-1].get_tensor(name),
+                                  weights[-1].get_tensor(name.rpartition('/')[0]))
+               for name in averages)
