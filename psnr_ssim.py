@@ -39,7 +39,8 @@ def main():
     summary = metrics.summarize(folder, values)
     # Before anything is written, which may fail.
     metrics.print_table(folder, summary)
-    reports.print_conditions(folder, reports.unlike_paper(folder))
+    reports.print_conditions(folder, reports.unlike_paper(len(folder.labels), folder.img_size,
+                                                          folder.intensity))
     with reports.report_errors():
         metrics.write_report(report, folder, values, summary)
     print(f'wrote {os.path.splitext(report)[0]}.json, .csv, .png')

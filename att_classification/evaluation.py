@@ -187,7 +187,7 @@ def evaluate(folder, classifier_, atts=None, dataroot=None):
 
 def unlike_paper(folder, classifier_, result):
     """In which conditions a `Result` differs from the paper's, in words."""
-    found = reports.unlike_paper(folder)
+    found = reports.unlike_paper(len(folder.labels), folder.img_size, folder.intensity)
     if sorted(result.atts) != sorted(DEFAULT_ATTRIBUTES):
         found.append(f'the mean of {" ".join(result.atts)} instead of the published '
                      f'{len(DEFAULT_ATTRIBUTES)} attributes')

@@ -10,11 +10,10 @@ from typing import List, NamedTuple
 
 import numpy as np
 from matplotlib import rc_context
-from matplotlib.figure import Figure
 from PIL import Image
 
 from pylib import UserError, counted, read_json, write_text
-from stgan import metrics, reports, sheets
+from stgan import charts, metrics, reports, sheets
 from stgan.config import SAMPLES, load_config
 from stgan.watching import Watcher
 
@@ -35,23 +34,18 @@ PUBLISHED = OrderedDict([
 # What the files of figures hold at least: by which command, and the like of it. None as a name
 # stands for any, as a value for a number or null.
 FIGURES = {
-    metrics.REPORT: ('psnr_ssim.py', {'images': 0, 'ssim': 0., 'psnr': None}),
+    metrics.REPORT: ('psnr_ssim.py', {'images': 0, 'img_size': 0, 'ssim': 0., 'psnr': None}),
     ACCURACY: ('att_classification/test.py', {
-        'images': 0, 'mean_accuracy': 0., 'mean_error': 0., 'accuracy': {None: 0.},
-        'error_each': {None: {None: 0.}}}),
+        'images': 0, 'img_size': 0, 'mean_accuracy': 0., 'mean_error': 0.,
+        'accuracy': {None: 0.}, 'error_each': {None: {None: 0.}}}),
     CURVES: ('this command with --classifier', {
         'images': 0, 'intensities': [0.], 'changed': {None: [0.]}, 'others': {None: [0.]}}),
 }
 
-# Of the charts: one colour an experiment, or a series.
-COLOURS = ('#0f766e', '#b45309', '#4f46e5', '#be185d', '#57534e', '#0369a1', '#65a30d', '#a21caf')
-SMOOTHED = 25         # points of a curve whose median a smoothed one shows
 SHOWN_SAMPLES = 6     # sample grids of a training
 SAMPLE_ROWS, SAMPLE_WIDTH = 4, 960
 SHOWN_IMAGES = 4      # best, and worst, reconstructions
 IMAGES_PER_EPOCH = 182000    # of the published split
-
-STEPS = ('learning rate: lr', 'loss scales', 'skipped updates')    # change in steps
 
 STYLE = """
 :root { --back: #f6f7f7; --card: #fff; --text: #17211f; --soft: #5a6866; --line: #d9dfde;
@@ -248,8 +242,6 @@ def _settings(experiments):
                     f'<div class=beside>{"".join(parts)}</div>')
 
 
-# ------------------------------------------------------------------------------------- charts
-
 def _svg(figure):
     """A figure as an inline SVG, its text as text."""
     stream = io.StringIO()
@@ -259,100 +251,13 @@ def _svg(figure):
     return '<figure class=wide>' + text[text.index('<svg'):] + '</figure>'
 
 
-def _plain(axes, title, label=''):
-    axes.set_title(title, fontsize=10, loc='left')
-    axes.set_xlabel(label, fontsize=9)
-    axes.tick_params(labelsize=8)
-    axes.grid(color='#e5e7eb', linewidth=.7)
-    axes.set_axisbelow(True)
-    for side in ('top', 'right'):
-        axes.spines[side].set_visible(False)
-
-
-def _smooth(values):
-    """Medians of SMOOTHED neighbours, of fewer at the ends; what is not finite is left out."""
-    values, half = np.asarray(values, float), SMOOTHED // 2
-    windows = (values[max(0, i - half):i + half + 1] for i in range(len(values)))
-    finite = [window[np.isfinite(window)] for window in windows]
-    return np.array([np.median(window) if len(window) else np.nan for window in finite])
-
-
-def _series(experiment, name):
-    """(iterations, values) of a term; None if it was not logged."""
-    points = experiment.state['series'].get(name)
-    if not points:
-        return None
-    return (np.array([point[0] for point in points]),
-            np.array([np.nan if point[1] is None else point[1] for point in points]))
-
-
 def _training(experiments):
-    """Losses and what goes with them, linear and smoothed."""
-    panels = [('critic: d_loss_gan', ['d_loss_gan']), ('gradient penalty: gp', ['gp']),
-              ("D's attribute loss: d_loss_att", ['d_loss_att']),
-              ('generator: g_loss_gan', ['g_loss_gan']),
-              ("G's attribute loss: g_loss_att", ['g_loss_att']),
-              ('reconstruction: g_loss_rec', ['g_loss_rec']),
-              ('|d_loss_gan| / |g_loss_gan|', None), (STEPS[0], ['lr']),
-              ('seconds of an iteration', ['seconds']),
-              (STEPS[1], ['d_loss_scale', 'g_loss_scale']),
-              (STEPS[2], ['d_skipped', 'g_skipped'])]
-    drawn = [(title, lines) for title, lines in
-             ((title, _lines(experiments, names)) for title, names in panels)
-             if any(np.any(values) for _, _, values in lines)]
-    if not drawn:
-        return ''
-    rows = -(-len(drawn) // 3)
-    figure = Figure(figsize=(11, 2.5 * rows), constrained_layout=True)
-    for axes, (title, lines) in zip(figure.subplots(rows, 3, squeeze=False).flat, drawn):
-        for colour, (label, iterations, values) in zip(COLOURS, lines):
-            if title in STEPS:
-                axes.step(iterations, values, color=colour, linewidth=1.5, label=label)
-                continue
-            axes.plot(iterations, values, color=colour, alpha=.25, linewidth=.8)
-            axes.plot(iterations, _smooth(values), color=colour, linewidth=1.5, label=label)
-        _plain(axes, title)
-        if title in STEPS[:2]:
-            axes.set_yscale('log')
-        elif title not in STEPS:
-            _without_outliers(axes, [values for _, _, values in lines])
-        if len(lines) > 1:
-            axes.legend(frameon=False, fontsize=7)
-    for axes in figure.axes[len(drawn):]:
-        axes.set_axis_off()
+    """Losses and what goes with them."""
+    figure = charts.training(experiments)
     return _section('Training', _svg(figure), '<p class=soft>Over iterations: thin as logged (in '
                     'long runs means of stretches), bold the median of '
-                    f'{SMOOTHED} points.</p>')
+                    f'{charts.SMOOTHED} points.</p>') if figure else ''
 
-
-def _lines(experiments, names):
-    """[(label, iterations, values)] of a panel; names None: the ratio of both critics' losses."""
-    lines = []
-    for experiment in experiments:
-        if names is None:
-            d, g = (_series(experiment, name) for name in ('d_loss_gan', 'g_loss_gan'))
-            if d and g:
-                ratio = _smooth(np.abs(d[1])) / np.maximum(_smooth(np.abs(g[1])), 1e-12)
-                lines.append((experiment.name, d[0], ratio))
-            continue
-        for name in names:
-            found = _series(experiment, name)
-            if found:
-                label = experiment.name if len(experiments) > 1 else ''
-                lines.append((f'{label} {name if len(names) > 1 else ""}'.strip(), *found))
-    return lines
-
-
-def _without_outliers(axes, values):
-    """Limit the axis to what all but the wildest start of a training needs."""
-    finite = np.concatenate([each[np.isfinite(each)] for each in values])
-    if len(finite) > 40:
-        low, high = np.percentile(finite, [.5, 99])
-        if high > low:
-            axes.set_ylim(low - .08 * (high - low), high + .08 * (high - low))
-
-
-# ------------------------------------------------------------------------------------- pictures
 
 def _picture(image, title, quality=84):
     """A PIL image inside the page."""
@@ -383,23 +288,10 @@ def _sample_grids(first):
 
 def _reconstructions(experiments):
     """Distributions of PSNR and SSIM, best and worst images of the first experiment."""
-    with_figures = [each for each in experiments if each.psnr]
-    if not with_figures:
-        return ''
-    figure = Figure(figsize=(11, 2.8), constrained_layout=True)
-    papers = metrics.PAPER_PSNR, metrics.PAPER_SSIM
-    for column, (axes, title, paper) in enumerate(zip(figure.subplots(1, 2), ('PSNR in dB', 'SSIM'),
-                                                      papers)):
-        for colour, experiment in zip(COLOURS, with_figures):
-            values = np.array(list(experiment.psnr.values()))[:, column]
-            values = values[np.isfinite(values)]
-            axes.hist(values, bins=min(40, max(5, len(values) // 5)), color=colour, alpha=.55,
-                      label=f'{experiment.name}, mean {values.mean():.4g}')
-        axes.axvline(paper, color='#6b7280', linestyle='--', label=f'paper {paper} (CelebA 128)')
-        _plain(axes, f'images by {title}')
-        axes.legend(frameon=False, fontsize=8)
-    return _section('Reconstructions', _svg(figure), *_best_and_worst(experiments[0]),
-                    _unlike_paper(experiments[0], experiments[0].quality))
+    measured = [each for each in experiments if each.psnr]
+    return _section('Reconstructions', _svg(charts.distributions(measured)),
+                    *_best_and_worst(experiments[0]),
+                    _unlike_paper(experiments[0], experiments[0].quality)) if measured else ''
 
 
 def _best_and_worst(experiment):
@@ -427,95 +319,29 @@ def _best_and_worst(experiment):
 
 def _unlike_paper(experiment, report):
     """In which conditions a report differs from the paper's, as a paragraph."""
-    if not report:
-        return ''
-    found = []
-    if report.get('images') != reports.PAPER_SHEETS:
-        found.append(f'{counted(report.get("images", 0), "sheet")} instead of '
-                     f'{reports.PAPER_SHEETS}')
-    if report.get('img_size') != reports.PAPER_SIZE:
-        found.append(f'{report.get("img_size")} pixels instead of {reports.PAPER_SIZE}')
-    if report.get('test_int') != reports.PAPER_INTENSITY:
-        found.append(f'intensity {reports.number_in_words(report.get("test_int"))} instead of '
-                     f'{reports.PAPER_INTENSITY}')
+    found = report and reports.unlike_paper(report['images'], report['img_size'],
+                                            report.get('test_int'))
     return (f'<p class=soft>{html.escape(experiment.name)}: not comparable with the paper ('
-            + '; '.join(found) + ').</p>' if found else '')
+            + html.escape('; '.join(found)) + ').</p>' if found else '')
 
-
-# ------------------------------------------------------------------------------------- attributes
 
 def _accuracy(experiments):
     """Attribute accuracy of edits, and which other attributes each edit changed."""
     measured = [each for each in experiments if each.accuracy]
-    if not measured:
-        return ''
-    first = measured[0]
-    atts = list(first.accuracy['accuracy'])
-    figure = Figure(figsize=(11, .32 * len(atts) * max(1, len(measured) * .6) + .9),
-                    constrained_layout=True)
-    axes, thickness = figure.subplots(), .8 / len(measured)
-    for number, (colour, experiment) in enumerate(zip(COLOURS, measured)):
-        values = [100 * experiment.accuracy['accuracy'].get(att, np.nan) for att in atts]
-        bars = axes.barh(np.arange(len(atts)) + number * thickness, values, thickness * .9,
-                         color=colour, label=f'{experiment.name}, mean '
-                         f'{100 * experiment.accuracy["mean_accuracy"]:.1f} %')
-        for bar, value in zip(bars, values):
-            axes.text(value + 1, bar.get_y() + bar.get_height() / 2, f'{value:.0f}', va='center',
-                      fontsize=8)
-    axes.set_yticks(np.arange(len(atts)) + .4 - thickness / 2)
-    axes.set_yticklabels(atts)
-    axes.invert_yaxis()
-    axes.set_xlim(0, 108)
-    _plain(axes, 'edits that the classifier sees [%]')
-    axes.legend(frameon=False, fontsize=8, loc='lower right')
-    return _section('Attributes', _svg(figure), _confusion(first),
-                    _unlike_paper(first, first.accuracy))
-
-
-def _confusion(experiment):
-    """Heat map: how often each edit (row) changed each attribute (column)."""
-    accuracy, each = experiment.accuracy['accuracy'], experiment.accuracy['error_each']
-    atts = list(accuracy)
-    changed = np.array([[accuracy[row] if row == column else each[row][column]
-                         for column in atts] for row in atts]) * 100
-    figure = Figure(figsize=(11, 1.6 + .36 * len(atts)), constrained_layout=True)
-    axes = figure.subplots()
-    axes.pcolormesh(changed, cmap='GnBu', vmin=0, vmax=100)
-    for (row, column), value in np.ndenumerate(changed):
-        axes.text(column + .5, row + .5, f'{value:.0f}', ha='center', va='center', fontsize=8,
-                  color='white' if value > 60 else '#17211f')
-    axes.set_xticks(np.arange(len(atts)) + .5)
-    axes.set_xticklabels(atts, rotation=40, ha='right', rotation_mode='anchor')
-    axes.set_yticks(np.arange(len(atts)) + .5)
-    axes.set_yticklabels(atts)
-    axes.invert_yaxis()
-    _plain(axes, f'{experiment.name}: attributes (columns) that each edit (rows) changed [%]')
-    return _svg(figure)
+    return _section('Attributes', _svg(charts.accuracy(measured)),
+                    _svg(charts.confusion(measured[0])),
+                    _unlike_paper(measured[0], measured[0].accuracy)) if measured else ''
 
 
 def _intensities(first):
     """How often edits are seen at growing intensities, and other attributes change."""
     if not first.curves:
         return ''
-    intensities, atts = first.curves['intensities'], list(first.curves['changed'])
-    rows = -(-len(atts) // 4)
-    figure = Figure(figsize=(11, 2 * rows), constrained_layout=True)
-    panels = figure.subplots(rows, 4, squeeze=False, sharey=True).flat
-    for axes, att in zip(panels, atts):
-        axes.plot(intensities, 100 * np.array(first.curves['changed'][att]), color=COLOURS[0],
-                  marker='.', label='this attribute')
-        axes.plot(intensities, 100 * np.array(first.curves['others'][att]), color=COLOURS[1],
-                  linestyle='--', label='others, mean')
-        axes.axvline(1, color='#9ca3af', linewidth=.8)
-        axes.set_ylim(-3, 103)
-        _plain(axes, att)
-    for axes in figure.axes[len(atts):]:
-        axes.set_axis_off()
-    figure.axes[0].legend(frameon=False, fontsize=7)
-    return _section('Intensity', _svg(figure), '<p class=soft>Share of edits [%] after which the '
-                    'classifier sees the attribute changed, and of other attributes that changed '
-                    'too, by the intensity of the edit: -1 is none, 1 what training shows. '
-                    f'{counted(first.curves["images"], "image")} of the test part.</p>')
+    said = ('<p class=soft>Share of edits [%] after which the classifier sees the attribute '
+            'changed, and of other attributes that changed too, by the intensity of the edit: -1 '
+            f'is none, 1 what training shows. {counted(first.curves["images"], "image")} of the '
+            'test part.</p>')
+    return _section('Intensity', _svg(charts.intensities(first.curves)), said)
 
 
 def _published(experiments):

@@ -33,17 +33,19 @@ def conditions(folder):
                        unreadable_images=len(folder.left_out), **said)
 
 
-def unlike_paper(folder):
-    """In which conditions the sheets of a `SheetFolder` are unlike the paper's, in words."""
+def unlike_paper(images, img_size, intensity):
+    """In which conditions figures of sheets are unlike the paper's, a list in words.
+
+    Args:
+        images: sheets; intensity: of single edits; None: unknown.
+    """
     found = []
-    if len(folder.labels) != PAPER_SHEETS:
-        found.append(f'{counted(len(folder.labels), "sheet")} instead of {PAPER_SHEETS}')
-    if folder.img_size != PAPER_SIZE:
-        found.append(f'{folder.img_size}x{folder.img_size} pixels instead of '
-                     f'{PAPER_SIZE}x{PAPER_SIZE}')
-    if folder.intensity != PAPER_INTENSITY:
-        found.append(f'{number_in_words(folder.intensity)} intensity instead of '
-                     f'{PAPER_INTENSITY}')
+    if images != PAPER_SHEETS:
+        found.append(f'{counted(images, "sheet")} instead of {PAPER_SHEETS}')
+    if img_size != PAPER_SIZE:
+        found.append(f'{img_size}x{img_size} pixels instead of {PAPER_SIZE}x{PAPER_SIZE}')
+    if intensity != PAPER_INTENSITY:
+        found.append(f'{number_in_words(intensity)} intensity instead of {PAPER_INTENSITY}')
     return found
 
 

@@ -108,8 +108,8 @@ def test_figures_stand_beside_the_published_ones(run, workspace):
     for value in ('27.12 dB', '62.5%', '25.0%', '62.50%', '31.67', '86.05%', '38'):
         assert value in words, value
     assert page.text.index('30.25 dB, 0.750') > page.text.index('20.50 dB, 0.500')    # best below
-    assert 'not comparable with the paper (3 sheets instead of 19962; 32 pixels instead of 128)' \
-        in page.text
+    assert ('not comparable with the paper (3 sheets instead of 19962; 32x32 pixels instead of '
+            '128x128)') in page.text
     reds = [np.asarray(Image.open(io.BytesIO(base64.b64decode(address.partition(',')[2]))))
             for address in page.addresses if address.startswith('data:')]
     assert any(image.shape == (32, 64, 3) and image[..., 0].min() > 240 for image in reds)

@@ -312,10 +312,9 @@ def test_published_slides_are_no_reconstructions(tmp_path):
 
 
 def test_conditions_of_the_paper():
-    labels = {f'{number:06d}.png': None for number in range(19962)}
     columns = sheets.single_plan(RunConfig(), 2.).columns
-    assert reports.unlike_paper(sheets.SheetFolder('x', 128, columns, None, labels)) == []
-    columns = sheets.single_plan(RunConfig(), 1.).columns
-    assert reports.unlike_paper(sheets.SheetFolder('x', 64, columns, None, {'1.png': None})) == [
+    assert sheets.SheetFolder('x', 128, columns, None, {}).intensity == 2
+    assert reports.unlike_paper(19962, 128, 2.) == []
+    assert reports.unlike_paper(1, 64, 1.) == [
         '1 sheet instead of 19962', '64x64 pixels instead of 128x128',
         '1 intensity instead of 2']
