@@ -162,51 +162,41 @@ class PhotoRun:
         """
         options = self._options
         utils.select_gpus(options.gpu)
-        todo = [path for path in self._paths if self._is_free(path)]
-        if options.labels_from_classifier and todo and not options.dry_run:
+        if options.labels_from_classifier and not options.dry_run:
             self._labels = self._open_classifier(options.labels_from_classifier, self._config.atts,
                                                  options.device, options.threads)
         with FolderLock(self._folder):
             remove_unfinished(self._folder)
-            editor = None if options.dry_run or not todo else Editor(
+            editor = None if options.dry_run else Editor(
                 options.folder, options.device, options.precision, options.threads,
                 options.edit_batch, options.npu_option)
             if self._recipe and editor:
                 self._compare_weights(editor)
-            began, done = time.monotonic(), 0
-            with StopRequest() as stop, progress(todo, unit='photo') as bar:
+            began, done, there = time.monotonic(), 0, 0
+            with StopRequest() as stop, progress(self._paths, unit='photo') as bar:
                 for path in bar:
                     if stop.requested:
                         raise stop.interruption(f'stopped before {path}; the same command does '
                                                 'what is left')
                     try:
-                        self._do(editor, path)
-                        done += 1
+                        if self._do(editor, path):
+                            done += 1
+                        else:
+                            there += 1
                     except UserError as error:
                         warn(error)
                     except faults.ERRORS as error:
                         raise faults.failure(error, path, 'lower --edit_batch', 'repeat the '
                                              'command') from None
             seconds = time.monotonic() - began
-        failed = len(self._paths) - done
-        if not done:
+        failed = len(self._paths) - done - there
+        if not done + there:
             raise UserError(f'none of {len(self._paths)} photos could be edited, see above')
+        said = f'; {there} there already, made in the same way' if there else ''
         print(f'{done} of {len(self._paths)} photos, {done / max(seconds, 1e-3):.2g} a second; '
-              f'wrote {self._folder}')
+              f'wrote {self._folder}{said}')
         if failed:
             raise RunFailed(f'{failed} of {len(self._paths)} photos could not be edited, see above')
-
-    def _is_free(self, path):
-        """Whether the result of a photo may be written; else a line tells why not."""
-        try:
-            if self._options.dry_run:
-                self._refuse_existing(path, '_faces')
-            elif self._values:
-                self._refuse_existing(path)
-            return True
-        except UserError as error:
-            warn(error)
-            return False
 
     def _compare_weights(self, editor):
         weights = checkpoint.fingerprint(editor.checkpoint)
@@ -215,14 +205,20 @@ class PhotoRun:
                  f'{self._recipe.weights}; now {weights}), so the result will be another one')
 
     def _do(self, editor, path):
-        """Do what is asked for with a photo."""
+        """Do what is asked for with a photo; return False if all of it was there already."""
         options = self._options
+        if options.dry_run:
+            self._refuse_existing(path, '_faces')
         photo = photos.Photo.open(path)
         numbers = self._choose_faces(photo)
         if options.dry_run:
             image = drawn_faces(photo, numbers, self._config, self._align)
             photo.with_pixels(image).save(self._place(path, '_faces'))
-            return
+            return True
+        if self._values and not options.force and os.path.exists(self._place(path)):
+            if self._is_made(editor, photo, path, numbers):
+                return False
+            self._refuse_existing(path)
         for number in numbers if options.strip or options.slide else ():
             self._write_sheets(editor, photo, path, number)
         if self._values:
@@ -231,6 +227,22 @@ class PhotoRun:
             if self._is_of_recipe(photo):
                 edited.recipe = edited.recipe._replace(numbers=self._recipe.numbers)
             edited.save(self._place(path))
+        return True
+
+    def _is_made(self, editor, photo, path, numbers):
+        """Whether the edited photo is there, by the same weights and in the same way."""
+        try:
+            recipe = read_recipe(self._place(path))
+        except UserError:    # somebody else's file
+            return False
+        labels = recipe.labels if callable(self._labels) else self._labels
+        found = photos.chosen_faces(photo, numbers, self._align)
+        kinds = [kind for kind, is_wanted in (
+            ('strip', self._options.strip), (f'slide_{self._options.slide}', self._options.slide))
+                 if is_wanted]
+        return recipe == photos.recipe_for(editor, photo, self._values, *found, labels) and all(
+            os.path.exists(self._place(path, _suffix(number, kind), '.png'))
+            for number in numbers for kind in kinds)
 
     def _choose_faces(self, photo):
         """Numbers of the faces to edit; [1] without alignment."""
@@ -277,7 +289,7 @@ class PhotoRun:
             wishes = [[{options.slide: value} for value in values]]
             plans.append((f'slide_{options.slide}', wishes,
                           ['source', 'no change', *map(_shown, values)], [options.slide]))
-        suffixes = [f'_face{number}_{kind}' for kind, *_ in plans]
+        suffixes = [_suffix(number, kind) for kind, *_ in plans]
         for suffix in suffixes:
             self._refuse_existing(path, suffix, '.png')
         landmarks = photos.chosen_faces(photo, number, self._align)[1][0]
@@ -290,6 +302,11 @@ class PhotoRun:
         place = self._place(path, suffix, extension)
         if os.path.exists(place) and not self._options.force:
             raise UserError(f'{place}: is there already; --force overwrites it')
+
+
+def _suffix(number, kind):
+    """What the name of a sheet of a face ends with."""
+    return f'_face{number}_{kind}'
 
 
 def _shown(value):

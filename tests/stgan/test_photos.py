@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 import shutil
 
@@ -371,6 +372,17 @@ def test_command_goes_on_after_a_photo_without_a_face(run, studio):
     again = run(EDIT, 'in/astronaut.png', *NAMED, '--set', 'Male=1', '--output_dir', 'out')
     assert again.status == 2 and 'is there already; --force overwrites it' in again.err
     assert (studio / 'out' / 'astronaut.png').read_bytes() == before
+    # What an interrupted command made is not made anew, unless something was asked otherwise.
+    shutil.copy(people.HOPPER, str(studio / 'in' / 'hopper.jpg'))
+    time = os.stat(str(studio / 'out' / 'astronaut.png')).st_mtime_ns
+    same = ['--set', 'Eyeglasses=0.5', 'Male=-1', '--output_dir', 'out']
+    again = run(EDIT, 'in/astronaut.png', 'in/hopper.jpg', *NAMED, *same)
+    assert again.status == 0 and not again.err and again.out.startswith('1 of 2 photos, ')
+    assert '; wrote out; 1 there already, made in the same way\n' in again.out
+    assert os.stat(str(studio / 'out' / 'astronaut.png')).st_mtime_ns == time
+    assert (studio / 'out' / 'astronaut.png').read_bytes() == before
+    assert run(EDIT, 'in/astronaut.png', *NAMED, *same).status == 0
+    assert run(EDIT, 'in/astronaut.png', *NAMED, *same, '--strip').status == 2
     again = run(EDIT, 'in/astronaut.png', *NAMED, '--set', 'Male=1', '--output_dir', 'out',
                 '--force')
     assert again.status == 0 and (studio / 'out' / 'astronaut.png').read_bytes() != before
