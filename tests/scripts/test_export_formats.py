@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -175,6 +176,25 @@ def test_saved_model(run, workspace):
     if not IS_CLASSIC:
         out = run_client(client('python', 'Python, TensorFlow 2'), workspace)
         assert out == '(1, 14, 32, 32, 3)\n'
+        check_c_client(workspace)
+
+
+def check_c_client(workspace):
+    """Compile the C example with what pip's TensorFlow has, and compare what it prints."""
+    if not shutil.which('gcc'):
+        return
+    (workspace / 'client.c').write_text(
+        client('c', 'C, TensorFlow').replace('SIZE 128', 'SIZE 32'))
+    library = Path(tf.sysconfig.get_lib())
+    subprocess.run(['gcc', 'client.c', '-o', 'client', f'-I{library}/include',
+                    *map(str, sorted(library.glob('libtensorflow*.so.2'))),
+                    f'-Wl,-rpath,{library}'], cwd=str(workspace), check=True)
+    printed = subprocess.run(['./client'], cwd=str(workspace), stdout=subprocess.PIPE, check=True)
+    with Editor(str(workspace / 'output' / 'toy'), device='cpu') as editor:
+        edited = editor.edit(np.zeros([32, 32, 3], np.float32),
+                             np.repeat([[0.], [1.]], 13, axis=1))
+    assert printed.stdout.decode() == ''.join(
+        f'edit {number}: first pixel {each[0, 0, 0]:.4f}\n' for number, each in enumerate(edited))
 
 
 def test_tflite(run, workspace):
