@@ -2,7 +2,7 @@
 # make demo-scratch   the same with a model trained from nothing (6 minutes)
 # make test      the tests, on the newest TensorFlow
 # make test-tf1  the same tests on Python 3.7 and TensorFlow 1.15.5 (PYTHON37=... names the Python)
-# make test-slow the tests that both leave out, on both: whole benchmarks and series of trainings
+# make test-slow the tests that both leave out, on both: benchmarks, series of trainings, further cases of other tests
 # make test-gpu  what only a GPU can show, on a machine with one
 # make bench     speed, beside the published code's way of doing the same (about half an hour; docs/performance.md)
 # make lint      ruff

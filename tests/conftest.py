@@ -18,10 +18,10 @@ FAKES = ROOT / 'tests' / 'fakes'
 # As in the commands that tests run in this process, where it counts when TensorFlow is imported.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 
-# The smallest network with all its parts, two of those that hand something on to the next.
+# The smallest network with all its parts, which is built in a second.
 SMALL = ['--img_size', '32', '--enc_dim', '4', '--dec_dim', '4', '--stu_dim', '4', '--dis_dim', '4',
-         '--enc_layers', '3', '--dec_layers', '3', '--stu_layers', '2', '--dis_layers', '3',
-         '--inject_layers', '2', '--stu_inject_layers', '2', '--shortcut_layers', '2',
+         '--enc_layers', '2', '--dec_layers', '2', '--stu_layers', '1', '--dis_layers', '2',
+         '--inject_layers', '1', '--stu_inject_layers', '1', '--shortcut_layers', '1',
          '--dis_fc_dim', '8', '--batch_size', '4', '--n_d', '2', '--n_sample', '3',
          '--device', 'cpu', '--threads', '2']
 EXPERIMENT = 'toy'

@@ -186,6 +186,7 @@ def test_demo_says_which_figures_are_not_the_documented_ones(name, change, is_un
     assert demo.unlike(measured, documented) == [name] * is_unlike
 
 
+@pytest.mark.slow
 def test_packed_models_edit_and_judge_as_the_trained_ones(evaluated, run, tmp_path):
     folder = evaluated[0]
     done = run('scripts/toy/pack_model.py', '--experiment_name', folder / 'output' / 'toy',
@@ -208,6 +209,7 @@ def test_packed_models_edit_and_judge_as_the_trained_ones(evaluated, run, tmp_pa
     assert sizes[1] < .51 * sizes[0] / 2    # two checkpoints of three times the weights
 
 
+@pytest.mark.slow
 def test_weights_of_two_experiments_are_averaged(workspace, run):
     """Of the newest checkpoint, and of one before."""
     shutil.copytree(str(workspace / 'output' / 'toy'), str(workspace / 'output' / 'earlier'))
@@ -264,6 +266,7 @@ def write_custom_data(folder, toy_data, names, size=48):
     (folder / 'list_attr_celeba.txt').write_text('\n'.join(rows) + '\n')
 
 
+@pytest.mark.slow
 def test_custom_data_with_ten_attributes(tmp_path, run, toy_data):
     """No code change for another attribute set, image size and count."""
     names = [f'Quality_{letter}' for letter in 'ABCDEFGHIJ']

@@ -40,7 +40,9 @@ def training_options(configs):
     return on_device[0]
 
 
-@pytest.mark.parametrize('version', ['r1.9', 'r1.15'] if not CLASSIC else ['r1.5', 'r1.9', 'r1.15'])
+@pytest.mark.parametrize('version', [
+    'r1.15', *(pytest.param(version, marks=pytest.mark.slow)
+               for version in (['r1.5', 'r1.9'] if CLASSIC else ['r1.9']))])
 def test_high_precision(run, toy_data, fake, sessions, version):
     recorder = fake(version)
     done = train(run, toy_data)
@@ -110,6 +112,7 @@ def test_a_skipped_update_changes_no_weight(run, toy_data, fake):
     assert weights('y', '')['D/Conv/weights/Adam'].any()
 
 
+@pytest.mark.slow
 def test_norms_and_losses_keep_their_type(run, toy_data, fake, monkeypatch):
     fake('r1.15')
     graphs, build = [], npu.prepare_session

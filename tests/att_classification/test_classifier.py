@@ -243,6 +243,7 @@ def test_illegal_options_are_named(options, complaint):
     assert str(error.value).startswith(complaint)
 
 
+@pytest.mark.slow
 def test_training_resumes(tmp_path, toy_data, capfd):
     def train(epochs, **options):
         training.train(small_config(toy_data, tmp_path / 'a[1]', epoch=epochs, **options))

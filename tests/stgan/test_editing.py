@@ -79,6 +79,7 @@ def test_threads_share_an_editor(trained):
         np.testing.assert_allclose(another, one, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_threads_make_editors_of_their_own(trained):
     """At once, with nothing that they share left changed."""
     before = os.fstat(2)

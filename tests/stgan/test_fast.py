@@ -17,7 +17,8 @@ BASE = {'img_size': 32, 'enc_dim': 4, 'dec_dim': 4, 'stu_dim': 4, 'dis_layers': 
     {'inject_layers': 0}, {'stu_inject_layers': 0}, {'shortcut_layers': 0}, {'multi_inputs': 3},
     {'one_more_conv': 3}, {'stu_dim': 8, 'stu_kernel_size': 1}, {'img_size': 64}], ids=str)
 @pytest.mark.parametrize('device, smallest_product', [
-    ('cpu', layers.PRODUCT_KERNEL), ('cpu', 0), ('gpu', 0)])
+    ('cpu', 0), pytest.param('cpu', layers.PRODUCT_KERNEL, marks=pytest.mark.slow),
+    pytest.param('gpu', 0, marks=pytest.mark.slow)])
 def test_equals_the_plain_generator(monkeypatch, options, device, smallest_product):
     """On CPUs with no layer as a product, as models so small have none, and with all that can be.
 

@@ -11,8 +11,8 @@ from stgan.graph import build
 from tflib import checkpoint, tf, utils
 
 CONFIG = RunConfig(img_size=32, enc_dim=4, dec_dim=4, stu_dim=4, dis_dim=4, dis_fc_dim=8,
-                   enc_layers=3, dec_layers=3, stu_layers=2, dis_layers=3, inject_layers=2,
-                   stu_inject_layers=2, shortcut_layers=2, batch_size=4, n_d=2,
+                   enc_layers=2, dec_layers=2, stu_layers=1, dis_layers=2, inject_layers=1,
+                   stu_inject_layers=1, shortcut_layers=1, batch_size=4, n_d=2,
                    device='cpu', threads=2, experiment_name='run')
 
 

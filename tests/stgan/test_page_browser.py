@@ -148,6 +148,7 @@ def test_from_photo_to_download(browser, served, folder, tmp_path, run):
     assert not said, said
 
 
+@pytest.mark.slow
 def test_target_labels(browser, tmp_path, monkeypatch, run):
     """What is ticked counts for edit, strip, command, recipe and undo."""
     make_experiment(tmp_path / 'output' / 'toy')

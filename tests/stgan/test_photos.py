@@ -266,6 +266,7 @@ def recipe_in(path):
     return json.loads(Image.open(str(path)).text['stgan'])
 
 
+@pytest.mark.slow
 def test_labels_from_a_classifier(run, studio, couple):
     """Each face gets the labels of its own, and the recipe repeats the edit."""
     arguments = ['in/couple.png', *NAMED]

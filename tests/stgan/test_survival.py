@@ -86,7 +86,9 @@ def require_equal(folder, other):
 
 
 @pytest.mark.parametrize('update, act', [
-    (3, terminate), (12, terminate), (15, terminate), (4, terminate), (5, kill)],
+    pytest.param(3, terminate, marks=pytest.mark.slow), (12, terminate),
+    pytest.param(15, terminate, marks=pytest.mark.slow),
+    pytest.param(4, terminate, marks=pytest.mark.slow), (5, kill)],
     ids=['within an epoch', 'epoch end', 'one later', 'between D updates', 'between D and G'])
 def test_bitwise_resume(config, monkeypatch, uninterrupted, update, act):
     """Updates 3k are those of G, iterations 4k the ends of epochs."""
@@ -100,6 +102,7 @@ def test_bitwise_resume(config, monkeypatch, uninterrupted, update, act):
     require_equal(config.folder, uninterrupted())
 
 
+@pytest.mark.slow
 def test_resume_elsewhere_in_the_data_differs(config, monkeypatch, uninterrupted):
     """The negative control of bitwise resume."""
     training.train(dataclasses.replace(config, epoch=1))
@@ -123,6 +126,7 @@ def test_mixed_precision_resumes_exactly(config, monkeypatch, uninterrupted):
     assert 'd_loss_scale' in read_json_lines(os.path.join(config.folder, 'metrics.jsonl'))[-1]
 
 
+@pytest.mark.slow
 def test_a_report_lost_between_checkpoint_and_sample_is_made_up_for(
         config, monkeypatch, uninterrupted):
     write = training.SampleGrid.write
@@ -296,8 +300,9 @@ def fault(kind, text):
 @pytest.mark.parametrize('kind, said', [
     (tf.errors.ResourceExhaustedError, 'iteration 4: out of memory (OOM when allocating); lower '
      '--batch_size, in another folder; the last good checkpoint is '),
-    (tf.errors.InternalError, 'iteration 4: TensorFlow failed (OOM when allocating); the last good '
-     'checkpoint is ')], ids=['memory', 'another'])
+    pytest.param(tf.errors.InternalError, 'iteration 4: TensorFlow failed (OOM when allocating); '
+                 'the last good checkpoint is ', marks=pytest.mark.slow)],
+    ids=['memory', 'another'])
 def test_an_error_of_tensorflow_ends_in_one_line(config, monkeypatch, uninterrupted, kind, said):
     on_update(monkeypatch, 10, fault(kind, 'OOM when allocating\n\t [[node x]]'))
     with pytest.raises(RunFailed) as failed:
@@ -309,6 +314,7 @@ def test_an_error_of_tensorflow_ends_in_one_line(config, monkeypatch, uninterrup
     require_equal(config.folder, uninterrupted())
 
 
+@pytest.mark.slow
 def test_less_memory_after_a_first_iteration_that_took_too_much(config, monkeypatch):
     """Nothing has been trained, so that the folder holds no run with another batch size."""
     on_update(monkeypatch, 1, fault(tf.errors.ResourceExhaustedError, 'OOM'))
@@ -340,6 +346,7 @@ def test_a_batch_that_cannot_be_read_is_read_again(config, monkeypatch, capfd, u
     require_equal(config.folder, uninterrupted())
 
 
+@pytest.mark.slow
 def test_a_batch_that_can_never_be_read_ends_the_run(config, monkeypatch):
     unreadable(monkeypatch, 9)
     with pytest.raises(RunFailed, match=r'^iteration 3: TensorFlow failed \(.*Epoch_.0._.2of4'):

@@ -219,9 +219,11 @@ def test_a_file_in_the_place_of_the_results_is_told_at_once(run, tested, workspa
 
 @pytest.mark.parametrize('first, second, difference', [
     (['--test_atts', 'Male', 'Young'], ['--test_atts', 'Male'], 'edits Male+Young, now Male'),
-    (['--test_atts', 'Male'], ['--test_atts', 'Male', '--test_ints', 2], 'intensity 1, now 2'),
-    (['--test_slide', '--test_att', 'Male', '--n_slide', 2],
-     ['--test_slide', '--test_att', 'Young', '--n_slide', 2], 'edits Male, now Young'),
+    pytest.param(['--test_atts', 'Male'], ['--test_atts', 'Male', '--test_ints', 2],
+                 'intensity 1, now 2', marks=pytest.mark.slow),
+    pytest.param(['--test_slide', '--test_att', 'Male', '--n_slide', 2],
+                 ['--test_slide', '--test_att', 'Young', '--n_slide', 2], 'edits Male, now Young',
+                 marks=pytest.mark.slow),
     (['--test_slide', '--test_att', 'Male', '--n_slide', 2],
      ['--test_slide', '--test_att', 'Male', '--n_slide', 3], 'intensity -1 1, now -1 0 1')])
 def test_other_modes_keep_apart_too(run, workspace, first, second, difference):

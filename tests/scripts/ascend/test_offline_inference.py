@@ -307,6 +307,7 @@ def test_script_keeps_the_status_of_a_step(workspace):
     assert not (workspace / 'output' / 'nobody').exists()
 
 
+@pytest.mark.slow
 def test_script_refuses_an_msame_without_results(workspace):
     tools = fake_tool(workspace, 'atc', '#!/bin/sh\n')
     fake_tool(workspace, 'msame', '#!/bin/sh\n')

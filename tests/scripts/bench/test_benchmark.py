@@ -28,6 +28,7 @@ def test_every_part_measures_both_ways(run, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ['speed.json']
 
 
+@pytest.mark.slow
 def test_results_are_printed_as_they_come(run, monkeypatch):
     def fail(folder):
         raise RunFailed('the second part fails')
