@@ -23,6 +23,7 @@ from pylib import UserError
 
 _RUN = re.compile('[0-9]{14}')
 _DUMP_INDEX = re.compile('[0-9]{1,9}')
+_HASHED = re.compile(r'[0-9]+(\.csv)?')    # as devices call files whose names would be too long
 
 
 class Operator:
@@ -153,6 +154,9 @@ def _operators(folder, names, faults):
         if dump_name and not is_copy:
             is_stats = original.endswith('.csv') or name.endswith('.csv')
             yield Operator(dump_name, os.path.join(folder, name), is_stats, step)
+        elif not dump_name and (name in mapping or _HASHED.fullmatch(name)):
+            faults.append(f'{os.path.join(folder, name)}: named by a hash, for which no row of '
+                          f'{MAPPING} there tells the name of a dump file; copy that file again')
 
 
 def _newest(operators):

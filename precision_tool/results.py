@@ -124,6 +124,20 @@ def is_bad(row, threshold):
             or '),(' in row.metrics.standard_deviation)
 
 
+# A tensor that has the direction of its golden one is of another size if it is further off than
+# this share of it, and a value by more than that.
+_OTHER_SIZE, _NEGLIGIBLE = .5, .001
+
+
+def is_other_size(row, threshold):
+    """Whether the left tensor passes as to its direction, but is not as large as the right one.
+
+    The cosine does not see a missing factor, nor anything in a scalar.
+    """
+    return (row.cosine >= threshold and row.metrics.relative_euclidean_distance > _OTHER_SIZE
+            and row.metrics.max_absolute_error > _NEGLIGIBLE)
+
+
 def printable(text):
     """Return `text`, which may be a file's name, without characters that cannot be written."""
     if text.isprintable():
