@@ -1,6 +1,5 @@
 """Damage inside a file costs that row, operator, pass or unit only; what it hides is named."""
 
-import json
 import os
 import struct
 import sys
@@ -10,7 +9,6 @@ import numpy as np
 import pytest
 
 from precision_tool.overflow import read_record
-from precision_tool.workspace import Workspace
 from pylib import UserError
 
 CLI = 'precision_tool/cli.py'
@@ -32,25 +30,13 @@ def golden(workspace, name, values=VALUES):
 
 
 @pytest.fixture
-def workspace(tmp_path):
+def workspace(folders):
     """Operators one and two, and their golden tensors."""
-    workspace = Workspace(str(tmp_path / 'precision_data'))
-    for folder in (workspace.npu_dump(), workspace.npu_graph(), workspace.tf_dump):
-        os.makedirs(folder)
+    workspace = folders
     for number, name in enumerate(('one', 'two'), 1):
         npu(workspace, name, number)
         golden(workspace, name)
     return workspace
-
-
-@pytest.fixture
-def answer(run):
-    """Run a command with --json: (exit status, answer)."""
-    def command(*words):
-        done = run(CLI, '--json', *words)
-        assert done.out, done.err
-        return done.status, json.loads(done.out)
-    return command
 
 
 def table(data, title):
@@ -134,15 +120,17 @@ def test_an_odd_operator_costs_no_other_one(answer, workspace):
     assert status == 1 and 'all 2 tensors compared' in '\n'.join(data['lines'])
 
 
-FUSION = '{"graph_fusion": {"My Pass": {"effect_times": "3"}%s}, "graphId": "%d"}'
+def fusion(number, more=''):
+    return ('{"graph_fusion": {"My Pass": {"effect_times": "3"}' + more
+            + f'}}, "graphId": "{number}"}}')
 
 
 @pytest.mark.parametrize('text, passes, faults', [
-    ('[%s, null, %s]' % (FUSION % ('', 1), FUSION % ('', 2)), 2, 1),
-    (FUSION % (', "B": null, "C": {"effect_times": "x"}, "D": {"effect_times": 1}', 1), 2, 2),
+    (f'[{fusion(1)}, null, {fusion(2)}]', 2, 1),
+    (fusion(1, ', "B": null, "C": {"effect_times": "x"}, "D": {"effect_times": 1}'), 2, 2),
     ('{"graph_fusion": [], "ub_fusion": {"U": {"effect_times": 1}}}', 1, 1),
-    ('{"session_and_graph_id_0_0": 3, "session_and_graph_id_0_1": %s}' % FUSION % ('', 1), 1, 1),
-    (FUSION % ('', 1) + FUSION % ('', 2) + FUSION[:40], 2, 1)])
+    ('{"session_and_graph_id_0_0": 3, "session_and_graph_id_0_1": ' + fusion(1) + '}', 1, 1),
+    (fusion(1) + fusion(2) + fusion(3)[:40], 2, 1)])
 def test_a_broken_pass_hides_no_other(answer, workspace, text, passes, faults):
     os.makedirs(workspace.fusion)
     with open(os.path.join(workspace.fusion, 'fusion_result.json'), 'w') as stream:
@@ -162,16 +150,20 @@ def test_the_pass_to_look_at_is_quoted(run, workspace):
     assert "next: python -m precision_tool ls -f 'A b; true'\n" in run(CLI, 'ac').out
 
 
-UNIT = '{"model_id": 1, "stream_id": 2, "task_id": 3, "status": %s}'
+def unit(status):
+    return f'{{"model_id": 1, "stream_id": 2, "task_id": 3, "status": {status}}}'
 
 
-@pytest.mark.parametrize('other', ['null', '[]', '{}', '"x"', UNIT % '"x"'])
+CORE = f'{{"AI Core": {unit(32)}}}'
+
+
+@pytest.mark.parametrize('other', ['null', '[]', '{}', '"x"', unit('"x"')])
 def test_a_broken_unit_hides_no_overflow(answer, workspace, other):
     os.makedirs(workspace.overflow_dump)
     path = os.path.join(workspace.overflow_dump, f'Opdebug.Node_OpDebug.3.2.{TIME}.output.0.json')
     with open(path, 'w') as stream:
-        stream.write('{"DHA Atomic Add": %s, "L2 Atomic Add": %s, "AI Core": %s}'
-                     % (other, other, UNIT % 32))
+        stream.write(f'{{"DHA Atomic Add": {other}, "L2 Atomic Add": {other}, '
+                     f'"AI Core": {unit(32)}}}')
     _, data = answer('npu_overflow')
     assert [(row['unit'], row['status']) for row in table(data, 'overflows')] == [
         ('AI Core', '0x20')]
@@ -215,9 +207,8 @@ def test_a_header_may_be_as_long_as_json_begins(tmp_path, size):
 
 def test_json_of_other_programs(tmp_path):
     path = str(tmp_path / f'Opdebug.Node_OpDebug.3.2.{TIME}.output.0.json')
-    text = '{"AI Core": %s}' % UNIT % 32
-    for data, complaint in ((b'\xef\xbb\xbf' + text.encode(), ''),
-                            (text.encode('utf-16'), 'not JSON'), (b'', 'not JSON'),
+    for data, complaint in ((b'\xef\xbb\xbf' + CORE.encode(), ''),
+                            (CORE.encode('utf-16'), 'not JSON'), (b'', 'not JSON'),
                             (b'[1]', 'no overflow record (expected AI Core'),
                             (b'{"magic": 1, "acc_list": [1]}', 'expected an object')):
         with open(path, 'wb') as stream:
@@ -230,9 +221,9 @@ def test_json_of_other_programs(tmp_path):
         assert complaint in str(error.value)
 
 
-@pytest.mark.parametrize('command', [['dc'], ['pt'], ['cp', 'one.0.%d.npy' % TIME]])
+@pytest.mark.parametrize('command', [['dc'], ['pt'], ['cp', f'one.0.{TIME}.npy']])
 @pytest.mark.parametrize('name, data', [
-    (f'Opdebug.Node_OpDebug.3.2.{TIME}.output.0.json', ('{"AI Core": %s}' % UNIT % 32).encode()),
+    (f'Opdebug.Node_OpDebug.3.2.{TIME}.output.0.json', CORE.encode()),
     (f'Opdebug.Node_OpDebug.3.2.{TIME}', old_record(8))])
 def test_records_without_tensors_lead_to_what_reads_them(run, workspace, tmp_path, command, name,
                                                          data):
