@@ -11,7 +11,6 @@ import device_dump
 import numpy as np
 import pytest
 
-
 CLI = 'precision_tool/cli.py'
 TIME = 1704067200000000
 VALUES = np.arange(1, 11, dtype=np.float32)
