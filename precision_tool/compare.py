@@ -19,6 +19,7 @@ from precision_tool.reading import load_npy
 from precision_tool.results import (
     ABSENT,
     EMPTY,
+    MISSED,
     NO_NUMBERS,
     NOT_FINITE,
     STATISTICS,
@@ -71,6 +72,11 @@ class _Source(NamedTuple):
     fault: str = ''                          # why it cannot be compared
 
     @property
+    def is_statistics(self):
+        """Whether there are statistics instead of tensors."""
+        return self.kind is None and self.fault.endswith(STATISTICS)
+
+    @property
     def is_damaged(self):
         """Whether its values, which should be there, are not."""
         return isinstance(self.values, Tensor) and bool(self.values.fault)
@@ -108,6 +114,7 @@ def compare_folders(left, right, graphs=(), processes=None, progress=None):
     read = {NPU: _npu_sources, GOLDEN: _golden_sources}
     left_sources, right_sources = read[left_kind](left), read[right_kind](right)
     links = _Links(graphs)
+    right_operators = {key.op for key in right_sources if key.kind}
     tasks, unmatched_left, matched = [], [], set()
     for key, source in left_sources.items():
         if left_kind == right_kind:
@@ -115,7 +122,9 @@ def compare_folders(left, right, graphs=(), processes=None, progress=None):
         else:
             names = _golden_keys(left_sources, links, key)
         found = next((name for name in names if name in right_sources), None)
-        if found or key.kind is None or source.is_damaged:
+        if source.is_statistics and key.op in right_operators:
+            tasks.append(_Task(left=source._replace(fault=MISSED + source.fault), right=None))
+        elif found or key.kind is None or source.is_damaged:
             tasks.append(_Task(left=source, right=right_sources.get(found)))
             matched.add(found)
         elif key.kind == 'output':
@@ -274,6 +283,8 @@ def _compare_pair(task):
               ground_truth=_right_name(right), golden_data_type=right.data_type if right else '',
               tensor_index=_tensor_index(left), shape=_shape_text(left.shape))
     fault = left.fault or (right and right.fault)
+    if right and right.is_statistics and left.kind:
+        fault = MISSED + fault
     if fault:
         return row._replace(reason=fault)
     try:

@@ -91,9 +91,13 @@ EMPTY = 'both tensors are empty'
 NOT_FINITE = 'no value is finite, and both tensors are the same'
 
 
+MISSED = 'tensors of the other side were compared with nothing: '    # then STATISTICS
+
+
 def is_harmless(row):
     """Whether a row that is not compared never could be."""
-    return row.reason.endswith((NO_NUMBERS, NO_DATA, STATISTICS, EMPTY, NOT_FINITE))
+    return row.reason.endswith((NO_NUMBERS, NO_DATA, STATISTICS, EMPTY, NOT_FINITE)) and (
+        not row.reason.startswith(MISSED))
 
 
 # Title of a column and the field of Row or Metrics in it.

@@ -307,3 +307,25 @@ def test_names_that_a_terminal_lacks_signs_for(run, workspace, monkeypatch):
 def test_commands_that_lead_to_nothing(run, tmp_path, words, complaint):
     done = run(CLI, *words)
     assert done.status == 2 and complaint in done.err and done.err.count('\n') == 1
+
+
+@pytest.mark.parametrize('has_golden, status', [(True, 1), (False, 0)])
+def test_statistics_where_tensors_should_be_are_a_finding(answer, workspace, has_golden, status):
+    with open(os.path.join(workspace.npu_dump(), f'Add.stats.9.2.{TIME}.csv'), 'wb') as stream:
+        stream.write(ROWS % b'10')
+    if has_golden:
+        golden(workspace, 'stats')
+    found, data = answer('ac')
+    assert found == status and len(data['faults']) == status and len(data['skipped']) == 1 - status
+    line, = data['faults'] + data['skipped']
+    assert 'has statistics only' in line and ('with nothing: ' in line) == has_golden
+
+
+def test_statistics_on_the_right_are_a_finding_too(answer, workspace, tmp_path):
+    right = tmp_path / 'right'
+    right.mkdir()
+    device_dump.write(right / f'Add.one.1.2.{TIME}', [(VALUES.tobytes(), {
+        'data_type': 1, 'shape': [10]})], op_name=b'one')
+    (right / f'Add.two.2.2.{TIME}.csv').write_bytes(ROWS % b'10')
+    status, data = answer('vc', '-rt', str(right))
+    assert status == 1 and 'has statistics only' in data['faults'][0]
