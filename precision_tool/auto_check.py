@@ -86,6 +86,7 @@ def judge(rows, workspace, limits, output):
         output.line(f'vector compare: all {counts.compared} tensors compared reach a cosine of '
                     f'{limits.threshold}')
     output.line(f'{counts_text(counts)}')
+    tell_reservations(rows, limits.threshold, output)
     for row in rows:
         if not row.is_compared and not row.is_unmatched:
             add = output.skip if results.is_harmless(row) else output.fault
@@ -97,6 +98,15 @@ def counts_text(counts):
     """The `results.Counts` of a comparison in words."""
     return (f'{counts.compared} pairs of tensors compared, {counts.failed} not comparable, '
             f'{counts.unmatched} outputs without a partner')
+
+
+def tell_reservations(rows, threshold, output):
+    """Add a line about the good pairs that were compared in part, or otherwise than one thinks."""
+    found = [row for row in rows if row.is_compared and row.reason
+             and not results.is_bad(row, threshold)]
+    if found:
+        output.line(f'{len(found)} of them with reservations, such as {found[0].tensor_index}: '
+                    f'{found[0].reason}')
 
 
 def findings_of_rows(rows, graphs, threshold):

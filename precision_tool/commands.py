@@ -267,6 +267,7 @@ def vc(args, workspace, output):
     bad = sum(results.is_bad(row, args.cosine) for row in result.rows)
     output.line(f'{auto_check.counts_text(counts)} ({len(result.unmatched_left)} left, '
                 f'{len(result.unmatched_right)} right); {bad} below a cosine of {args.cosine}')
+    auto_check.tell_reservations(result.rows, args.cosine, output)
     for path in paths:
         output.line(f'wrote {path}')
     for row in result.rows:

@@ -7,6 +7,7 @@ import sys
 import device_dump
 import numpy as np
 import pytest
+import workspaces
 
 from precision_tool.overflow import read_record
 from pylib import UserError
@@ -16,6 +17,11 @@ TIME = 1704067200000000
 VALUES = np.arange(1, 11, dtype=np.float32)
 HASH = '12345678901234567890'
 ROWS = b'Output,0,40,DT_FLOAT,ND,%s,9,0,4.5\n'
+
+
+@pytest.fixture
+def answer(run):
+    return workspaces.json_answers(run)
 
 
 def npu(workspace, name, number, values=VALUES):
@@ -30,9 +36,9 @@ def golden(workspace, name, values=VALUES):
 
 
 @pytest.fixture
-def workspace(folders):
+def workspace(tmp_path):
     """Operators one and two, and their golden tensors."""
-    workspace = folders
+    workspace = workspaces.new_workspace(tmp_path)
     for number, name in enumerate(('one', 'two'), 1):
         npu(workspace, name, number)
         golden(workspace, name)
@@ -329,3 +335,15 @@ def test_statistics_on_the_right_are_a_finding_too(answer, workspace, tmp_path):
     (right / f'Add.two.2.2.{TIME}.csv').write_bytes(ROWS % b'10')
     status, data = answer('vc', '-rt', str(right))
     assert status == 1 and 'has statistics only' in data['faults'][0]
+
+
+@pytest.mark.parametrize('command', ['ac', 'vc', 'vcs'])
+def test_what_was_compared_in_part_is_told(answer, workspace, command):
+    path = npu(workspace, 'two', 2)
+    device_dump.write(path, [(VALUES[:4].tobytes(), {'data_type': 1, 'shape': [10]})],
+                      op_name=b'two')
+    if command == 'vcs':
+        answer('vc')
+    status, data = answer(command)
+    line = '1 of them with reservations, such as two:output:0: compared 4 of 10 values: '
+    assert status == 0 and sum(each.startswith(line) for each in data['lines']) == 1

@@ -10,6 +10,7 @@ import sys
 import device_dump
 import numpy as np
 import pytest
+import workspaces
 
 CLI = 'precision_tool/cli.py'
 TIME = 1704067200000000
@@ -30,9 +31,14 @@ def npu(folder, name, number, outputs=GOOD, inputs=(), op_type='Add'):
 
 
 @pytest.fixture
-def workspace(folders):
+def answer(run):
+    return workspaces.json_answers(run)
+
+
+@pytest.fixture
+def workspace(tmp_path):
     """Operators one and two, their golden tensors, and a graph; all is well."""
-    workspace = folders
+    workspace = workspaces.new_workspace(tmp_path)
     for number, name in enumerate(('one', 'two'), 1):
         npu(workspace.npu_dump(), name, number)
         np.save(os.path.join(workspace.tf_dump, f'{name}.0.{TIME}.npy'), VALUES)
