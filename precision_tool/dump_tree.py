@@ -78,7 +78,7 @@ class NpuDump:
         found = sorted((operator for path, names in _files(self.folder, self.faults)
                         for operator in _operators(path, names, self.faults)), key=_time)
         if not found:
-            raise UserError(f'{folder}: no NPU dump files; expected names such as '
+            raise UserError(f'{self.folder}: no NPU dump files; expected names such as '
                             'Conv2D.conv1.12.3.1619492699305998')
         self.dumps = [operator for operator in found if operator.op_type != OVERFLOW_TYPE]
         self.operators = sorted(_newest(self.dumps), key=_time)

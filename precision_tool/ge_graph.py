@@ -198,14 +198,15 @@ def read_graphs(path, faults=None):
     is_json = text.lstrip()[:1] in ('{', '[')
     model = parse_one_json(text, path) if is_json else _parse_text(text, path)
     def left_out(error):
-        report(faults, f'{path}: not a GE graph ({error})')
+        report(faults, f'{path}: not a GE graph ({error})' if faults is None else
+               f'{path}: left out {error}')
     graphs = []
     try:
         for each in _list(_object(model), 'graph'):
             try:
                 graphs.append(_graph(_object(each), left_out))
             except (TypeError, ValueError) as error:
-                left_out(error)
+                left_out(error if faults is None else f'a graph: {error}')
     except (TypeError, ValueError) as error:
         raise UserError(f'{path}: not a GE graph ({error})') from None
     if not graphs:

@@ -114,7 +114,7 @@ def test_an_odd_operator_costs_no_other_one(answer, workspace):
     assert len(data['faults']) == 5 and all('ge_proto_00001' in each for each in data['faults'])
     for place in ("operator 0: attribute 'odd': ", "operator 1: input 'one'",
                   "operator 2: expected an object", "operator 3: attribute 'odd': ",
-                  "(expected an object, found int"):
+                  "left out a graph: expected an object, found int"):
         assert sum(place in each for each in data['faults']) == 1, place
     assert [row['name'] for row in table(answer('ls', '-f', 'MyPass')[1], '')] == ['one']
     _, data = answer('ni', 'two')
@@ -347,3 +347,12 @@ def test_what_was_compared_in_part_is_told(answer, workspace, command):
     status, data = answer(command)
     line = '1 of them with reservations, such as two:output:0: compared 4 of 10 values: '
     assert status == 0 and sum(each.startswith(line) for each in data['lines']) == 1
+
+
+def test_an_empty_run_is_named(answer, workspace):
+    """The newest of several runs counts."""
+    os.makedirs(os.path.join(workspace.npu_dump(), '20240101000000'))
+    status, data = answer('ac')
+    assert status == 1
+    assert any(fault.startswith('precision_data/npu/debug_0/dump/20240101000000: no NPU dump')
+               for fault in data['faults'])
