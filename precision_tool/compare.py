@@ -108,7 +108,7 @@ def compare_folders(left, right, graphs=(), processes=None, progress=None):
     Raises:
         UserError: a folder holds no dump, or no tensors.
     """
-    left_kind, right_kind = _kind(left), _kind(right)
+    (left_kind, left_stray), (right_kind, right_stray) = _kind(left), _kind(right)
     if (left_kind, right_kind) == (GOLDEN, NPU):
         raise UserError(f'{left}: a golden dump, and {right} one of an NPU; swap them')
     read = {NPU: _npu_sources, GOLDEN: _golden_sources}
@@ -133,19 +133,27 @@ def compare_folders(left, right, graphs=(), processes=None, progress=None):
                        if key.kind != 'input' and key not in matched]
     faults = [fault for kind, folder in ((left_kind, left), (right_kind, right))
               for fault in (NpuDump if kind == NPU else GoldenDump)(folder).faults]
+    faults += left_stray + right_stray
     return Result(rows=_run(tasks, processes, progress), unmatched_left=unmatched_left,
                   unmatched_right=unmatched_right, faults=tuple(map(printable, faults)))
 
 
 def _kind(folder):
-    """What kind of dump a folder holds."""
-    messages = []
-    for kind, read in ((NPU, NpuDump), (GOLDEN, GoldenDump)):
+    """What kind of dump a folder holds the most of, and [a line about files of the other kind]."""
+    messages, found = [], OrderedDict()
+    for kind, read in ((NPU, lambda: NpuDump(folder).dumps),
+                       (GOLDEN, lambda: GoldenDump(folder).tensors)):
         try:
-            read(folder)
-            return kind
+            found[kind] = len(read())
         except UserError as error:
             messages.append(str(error))
+    if found:
+        chosen = max(found, key=found.get)
+        names = {NPU: 'NPU dump files', GOLDEN: 'golden tensors'}
+        return chosen, [
+            f'{folder}: among its {names[chosen]} are {number} {names[kind]}, which were passed '
+            'over; keep them in another folder'
+            for kind, number in found.items() if kind != chosen and number]
     raise UserError(messages[0] if messages[0] == messages[1] else
                     f'{folder}: neither NPU dump files (such as '
                     'Conv2D.conv1.12.3.1619492699305998) nor golden tensors (such as '

@@ -74,7 +74,7 @@ class NpuDump:
             UserError: no such folder, or no dump files.
         """
         self.folder = _newest_run(folder)
-        self.faults = []
+        self.faults = _beside(folder) if self.folder != folder else []
         found = sorted((operator for path, names in _files(self.folder, self.faults)
                         for operator in _operators(path, names, self.faults)), key=_time)
         if not found:
@@ -96,6 +96,14 @@ def _newest_run(folder):
     runs = [entry.name for entry in _entries(folder)
             if _RUN.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)]
     return os.path.join(folder, max(runs)) if runs else folder
+
+
+def _beside(folder):
+    """[A line about dump files beside the folders of runs], which are not looked at."""
+    number = sum(entry.is_file() and parse_dump_name(entry.name) is not None
+                 for entry in _entries(folder))
+    return [f'{folder}: {number} dump files beside the folders of runs, which were passed over; '
+            'give them a folder of their own'] if number else []
 
 
 def _entries(folder):

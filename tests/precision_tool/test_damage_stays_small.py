@@ -1,6 +1,7 @@
 """Damage inside a file costs that row, operator, pass or unit only; what it hides is named."""
 
 import os
+import shutil
 import struct
 import sys
 
@@ -356,3 +357,31 @@ def test_an_empty_run_is_named(answer, workspace):
     assert status == 1
     assert any(fault.startswith('precision_data/npu/debug_0/dump/20240101000000: no NPU dump')
                for fault in data['faults'])
+
+
+@pytest.mark.parametrize('command', ['ac', 'vc'])
+def test_a_stray_dump_among_golden_tensors_hides_no_operator(answer, workspace, command):
+    path = npu(workspace, 'one', 1)
+    shutil.copy(path, workspace.tf_dump)
+    npu(workspace, 'two', 2, -VALUES)
+    status, data = answer(command)
+    text = '\n'.join(data['lines'])
+    assert status == 1 and '2 pairs of tensors compared' in text and 'two:output:0' in text
+    assert data['faults'] == ['precision_data/tf/dump: among its golden tensors are 1 NPU dump '
+                              'files, which were passed over; keep them in another folder']
+
+
+def test_golden_tensors_among_dumps_are_named(answer, workspace):
+    shutil.copy(os.path.join(workspace.tf_dump, f'one.0.{TIME}.npy'), workspace.npu_dump())
+    status, data = answer('ac')
+    assert status == 1 and 'all 2 tensors compared' in data['lines'][0]
+    assert 'among its NPU dump files are 1 golden tensors' in data['faults'][0]
+
+
+def test_dumps_beside_a_run_are_named(answer, workspace):
+    run = os.path.join(workspace.npu_dump(), '20240101000000')
+    os.makedirs(run)
+    os.rename(npu(workspace, 'two', 2), os.path.join(run, f'Add.two.2.2.{TIME + 2}'))
+    status, data = answer('ac')
+    assert status == 1 and 'all 1 tensors compared' in data['lines'][0]
+    assert any('1 dump files beside the folders of runs' in fault for fault in data['faults'])
