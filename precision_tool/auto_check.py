@@ -34,8 +34,8 @@ class Limits(NamedTuple):
 
 # An overflow corrupts what comes after it, an operator that breaks is a fact, without a comparison
 # nothing is known; the rest are hints.
-OVERFLOW, BREAKS, NOTHING, UNKNOWN, INHERITS, CAST, GRAPH, FUSION, UNREAD = (
-    100, 90, 80, 70, 60, 40, 30, 20, 10)
+OVERFLOW, BREAKS, NOTHING, UNKNOWN, INHERITS, SIZE, CAST, GRAPH, FUSION, UNREAD = (
+    100, 90, 80, 70, 60, 50, 40, 30, 20, 10)
 
 
 def check_comparison(workspace, limits, output):
@@ -86,6 +86,7 @@ def judge(rows, workspace, limits, output):
         output.line(f'vector compare: all {counts.compared} tensors compared reach a cosine of '
                     f'{limits.threshold}')
     output.line(f'{counts_text(counts)}')
+    tell_reservations(rows, limits.threshold, output)
     for row in rows:
         if not row.is_compared and not row.is_unmatched:
             add = output.skip if results.is_harmless(row) else output.fault
@@ -99,8 +100,17 @@ def counts_text(counts):
             f'{counts.unmatched} outputs without a partner')
 
 
+def tell_reservations(rows, threshold, output):
+    """Add a line about the good pairs that were compared in part, or otherwise than one thinks."""
+    found = [row for row in rows if row.is_compared and row.reason
+             and not results.is_bad(row, threshold)]
+    if found:
+        output.line(f'{len(found)} of them with reservations, such as {found[0].tensor_index}: '
+                    f'{found[0].reason}')
+
+
 def findings_of_rows(rows, graphs, threshold):
-    """Yield the Finding of a comparison, if there is one."""
+    """Yield the Findings of a comparison."""
     counts = results.count(rows)
     failed = [row for row in rows if not row.is_compared and not row.is_unmatched]
     if not counts.compared and failed:
@@ -120,6 +130,14 @@ def findings_of_rows(rows, graphs, threshold):
     suspect = compare.first_bad(rows, graphs, threshold)
     if suspect:
         yield finding_of(suspect)
+        return    # what comes after it may well be of another size
+    others = [row for row in rows if results.is_other_size(row, threshold)]
+    if others and threshold > 0:    # below, all directions are welcome
+        first = others[0]
+        yield Finding(weight=SIZE, command=_ni(first.npu_dump), summary=f'{len(others)} tensors '
+                      'have the direction of the golden ones but not their size, which no cosine '
+                      f'tells, such as {first.tensor_index}: relative Euclidean distance '
+                      f'{first.metrics.relative_euclidean_distance:.4g}')
 
 
 def finding_of(suspect):
@@ -159,7 +177,8 @@ def check_fusion(workspace, _, output):
     effective = []
     for path in paths:
         try:
-            effective += [fusion for fusion in read_fusion(path) if fusion.effect_times]
+            effective += [fusion for fusion in read_fusion(path, output.faults)
+                          if fusion.effect_times]
         except UserError as error:
             output.fault(error)
     output.table('fusion passes with effect', ('graph', 'kind', 'pass', 'times'),
@@ -170,7 +189,7 @@ def check_fusion(workspace, _, output):
                 for graph in sources.graphs(workspace, output.faults, debug_id)
                 for op in graph.operators.values()}
         listed = next((name for name in names if any(name in each for each in made)), None)
-        command = f'ls -f {listed}' if listed else ''
+        command = f'ls -f {shlex.quote(listed)}' if listed else ''
         yield Finding(weight=FUSION, command=command, summary=f'{len(names)} fusion passes '
                       f'changed the graph ({", ".join(names[:3])}'
                       f'{", ..." if len(names) > 3 else ""}); if nothing else explains it, run '
@@ -284,8 +303,13 @@ def verdict(findings, output, workspace):
         output.line('verdict: nothing wrong was found')
         return
     output.line('verdict, most likely cause first:')
-    root = '' if workspace.root == DATA_ROOT else f'--root {shlex.quote(workspace.root)} '
     for number, finding in enumerate(findings, 1):
         output.line(f'  {number}. {finding.summary}')
         if finding.command:
-            output.line(f'     next: python -m precision_tool {root}{finding.command}')
+            output.line(f'     next: {command_line(workspace, finding.command)}')
+
+
+def command_line(workspace, command):
+    """What to type for a command of this tool in a workspace."""
+    root = '' if workspace.root == DATA_ROOT else f'--root {shlex.quote(workspace.root)} '
+    return f'python -m precision_tool {root}{command}'

@@ -153,6 +153,8 @@ def execute(parser, words, root=None):
         (exit status, root of the workspace from now on).
     """
     args = parser.parse_args(official_form(words))
+    if getattr(args, 'words', [])[:1] == ['--']:    # `npu_dump -- COMMAND`
+        args.words = args.words[1:]
     if not args.command:
         parser.print_help()
         return 0, root

@@ -9,7 +9,6 @@ import subprocess
 import numpy as np
 
 from precision_tool import auto_check, compare, comparisons, metrics, report, results, sources
-from precision_tool.dump_file import open_dump
 from precision_tool.dump_tree import has_files
 from precision_tool.file_names import decoded_name, plain, shortened
 from precision_tool.ge_graph import draw
@@ -218,15 +217,16 @@ def _chosen(side, name, workspace, output):
 def dc(args, workspace, output):
     """Convert dump files to .npy files in TensorFlow's layout."""
     folder = args.output or workspace.dump_convert
-    rows = []
+    rows, records = [], 0
     for path in sources.dump_files_of(workspace, args.name, output.faults):
         try:
-            tensors = open_dump(path).tensors
+            tensors = sources.open_tensors(path)
         except UserError as error:
             output.fault(error)
             continue
         if not tensors:
             output.skip(f'{path}: {sources.NO_TENSORS}')
+        records += sources.is_record(path)
         for tensor in tensors:
             try:
                 array = tensor.read() if args.raw else tensor.to_numpy()
@@ -247,6 +247,9 @@ def dc(args, workspace, output):
         raise UserError(f'{left_out[0]}{more}')
     output.table(f'{len(rows)} tensors written to {folder}', ('file', 'shape', 'type', 'note'),
                  rows)
+    if records:
+        output.line('overflow records are among them: what they tell is listed by')
+        output.line(f'next: {auto_check.command_line(workspace, "npu_overflow")}')
     output.found = bool(output.faults)
 
 
@@ -264,6 +267,7 @@ def vc(args, workspace, output):
     bad = sum(results.is_bad(row, args.cosine) for row in result.rows)
     output.line(f'{auto_check.counts_text(counts)} ({len(result.unmatched_left)} left, '
                 f'{len(result.unmatched_right)} right); {bad} below a cosine of {args.cosine}')
+    auto_check.tell_reservations(result.rows, args.cosine, output)
     for path in paths:
         output.line(f'wrote {path}')
     for row in result.rows:
@@ -316,8 +320,9 @@ def vcs(args, workspace, output):
         path = max(glob.glob(os.path.join(glob.escape(path), '*.csv')), default=None)
     if not path:
         raise UserError(f'{args.file or workspace.vector_compare}: no comparison; run vc first')
-    output.line(f'{path}: {comparisons.read(path) or "of unknown origin"}')
-    rows = results.read_csv(path)
+    comparison = comparisons.read(path)
+    output.line(f'{path}: {comparison or "of unknown origin"}')
+    rows = comparisons.rows(path, comparison)
     output.found = bool(list(auto_check.judge(rows, workspace, _limits(args), output)))
 
 
@@ -353,8 +358,11 @@ def run(args, workspace, output):
 
 def _call(words, environment):
     """Run a command, given as words or as one line for the shell."""
-    status = subprocess.call(words[0] if len(words) == 1 else words, shell=len(words) == 1,
-                             env=dict(os.environ, **environment))
+    try:
+        status = subprocess.call(words[0] if len(words) == 1 else words, shell=len(words) == 1,
+                                 env=dict(os.environ, **environment))
+    except OSError as error:
+        raise UserError(f'{words[0]}: {error.strerror}; give a command that can be run') from None
     if status:
         raise RunFailed(f'`{" ".join(words)}` ended with status {status}')
 
@@ -373,8 +381,9 @@ def npu_overflow(args, workspace, output):
         _call(args.words, {VARIABLES['overflow']: VARIABLE_ON})
     if not any(map(has_files, (workspace.overflow_dump,
                                *map(workspace.npu_dump, workspace.debug_ids())))):
-        raise UserError(f'{workspace.overflow_dump}: no such folder, or empty; give the command '
-                        'to run')
+        raise UserError(f'{workspace.overflow_dump}: no such folder, or empty; ' + (
+            'nothing overflowed, or the command did not take its session from tf_config'
+            if args.words else 'give the command to run'))
     limits = auto_check.Limits(threshold=results.THRESHOLD, rows=args.limit)
     findings = list(auto_check.check_overflow(workspace, limits, output))
     found = auto_check.overflows(workspace, output)[:args.limit]

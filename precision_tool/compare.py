@@ -19,6 +19,7 @@ from precision_tool.reading import load_npy
 from precision_tool.results import (
     ABSENT,
     EMPTY,
+    MISSED,
     NO_NUMBERS,
     NOT_FINITE,
     STATISTICS,
@@ -71,6 +72,11 @@ class _Source(NamedTuple):
     fault: str = ''                          # why it cannot be compared
 
     @property
+    def is_statistics(self):
+        """Whether there are statistics instead of tensors."""
+        return self.kind is None and self.fault.endswith(STATISTICS)
+
+    @property
     def is_damaged(self):
         """Whether its values, which should be there, are not."""
         return isinstance(self.values, Tensor) and bool(self.values.fault)
@@ -102,12 +108,13 @@ def compare_folders(left, right, graphs=(), processes=None, progress=None):
     Raises:
         UserError: a folder holds no dump, or no tensors.
     """
-    left_kind, right_kind = _kind(left), _kind(right)
+    (left_kind, left_stray), (right_kind, right_stray) = _kind(left), _kind(right)
     if (left_kind, right_kind) == (GOLDEN, NPU):
         raise UserError(f'{left}: a golden dump, and {right} one of an NPU; swap them')
     read = {NPU: _npu_sources, GOLDEN: _golden_sources}
     left_sources, right_sources = read[left_kind](left), read[right_kind](right)
     links = _Links(graphs)
+    right_operators = {key.op for key in right_sources if key.kind}
     tasks, unmatched_left, matched = [], [], set()
     for key, source in left_sources.items():
         if left_kind == right_kind:
@@ -115,7 +122,9 @@ def compare_folders(left, right, graphs=(), processes=None, progress=None):
         else:
             names = _golden_keys(left_sources, links, key)
         found = next((name for name in names if name in right_sources), None)
-        if found or key.kind is None or source.is_damaged:
+        if source.is_statistics and key.op in right_operators:
+            tasks.append(_Task(left=source._replace(fault=MISSED + source.fault), right=None))
+        elif found or key.kind is None or source.is_damaged:
             tasks.append(_Task(left=source, right=right_sources.get(found)))
             matched.add(found)
         elif key.kind == 'output':
@@ -124,19 +133,27 @@ def compare_folders(left, right, graphs=(), processes=None, progress=None):
                        if key.kind != 'input' and key not in matched]
     faults = [fault for kind, folder in ((left_kind, left), (right_kind, right))
               for fault in (NpuDump if kind == NPU else GoldenDump)(folder).faults]
+    faults += left_stray + right_stray
     return Result(rows=_run(tasks, processes, progress), unmatched_left=unmatched_left,
                   unmatched_right=unmatched_right, faults=tuple(map(printable, faults)))
 
 
 def _kind(folder):
-    """What kind of dump a folder holds."""
-    messages = []
-    for kind, read in ((NPU, NpuDump), (GOLDEN, GoldenDump)):
+    """What kind of dump a folder holds the most of, and [a line about files of the other kind]."""
+    messages, found = [], OrderedDict()
+    for kind, read in ((NPU, lambda: NpuDump(folder).dumps),
+                       (GOLDEN, lambda: GoldenDump(folder).tensors)):
         try:
-            read(folder)
-            return kind
+            found[kind] = len(read())
         except UserError as error:
             messages.append(str(error))
+    if found:
+        chosen = max(found, key=found.get)
+        names = {NPU: 'NPU dump files', GOLDEN: 'golden tensors'}
+        return chosen, [
+            f'{folder}: among its {names[chosen]} are {number} {names[kind]}, which were passed '
+            'over; keep them in another folder'
+            for kind, number in found.items() if kind != chosen and number]
     raise UserError(messages[0] if messages[0] == messages[1] else
                     f'{folder}: neither NPU dump files (such as '
                     'Conv2D.conv1.12.3.1619492699305998) nor golden tensors (such as '
@@ -274,6 +291,8 @@ def _compare_pair(task):
               ground_truth=_right_name(right), golden_data_type=right.data_type if right else '',
               tensor_index=_tensor_index(left), shape=_shape_text(left.shape))
     fault = left.fault or (right and right.fault)
+    if right and right.is_statistics and left.kind:
+        fault = MISSED + fault
     if fault:
         return row._replace(reason=fault)
     try:

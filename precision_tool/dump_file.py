@@ -20,7 +20,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from precision_tool import data_types, layouts
-from precision_tool.reading import MAX_DIMENSIONS, add_fault, message_classes, read_csv
+from precision_tool.reading import MAX_DIMENSIONS, add_fault, message_classes, read_rows
 from pylib import UserError
 
 # The layouts by their numbers.
@@ -601,20 +601,20 @@ def read_stats(path, faults):
     """
     places = {field: place for field, (_, place) in _COLUMNS.items()}
     stats, bad = [], []
-    for line, row in read_csv(path, _MAX_STATS):
-        titles = [title.strip() for title in row]
+    for line, row in read_rows(path, _MAX_STATS):
+        titles = [title.strip() for title in row or ('',)]
         if titles[0] == _COLUMNS['kind'][0]:
             # The device begins with it whenever it appends.
             places = {field: titles.index(title) if title in titles else None
                       for field, (title, _) in _COLUMNS.items()}
             continue
         try:
-            stats.append(_stats(row, places))
+            stats.append(_stats(row or [], places))
         except (ValueError, IndexError):
             bad.append(f'{path}:{line}: not of a statistics dump; expected Input or Output, '
                        'index, size, type, format, shape, maximum, minimum, mean')
-    if bad and not stats:
-        raise UserError(bad[0])
+    if not stats:
+        raise UserError(bad[0] if bad else f'{path}: no statistics in it; copy it again')
     for fault in bad:
         add_fault(faults, fault)
     return stats
@@ -632,5 +632,5 @@ def _stats(row, places):
                for field in ('max', 'min', 'mean')}
     return Stats(kind=kind, index=int(cells['index']),
                  data_type=_STATS_TYPES.get(data_type, data_type),
-                 shape=tuple(int(size) for size in re.findall('[0-9]{1,18}', cells['shape'])),
+                 shape=tuple(int(size) for size in re.findall('-?[0-9]{1,18}', cells['shape'])),
                  **numbers)

@@ -23,6 +23,7 @@ from pylib import UserError
 
 _RUN = re.compile('[0-9]{14}')
 _DUMP_INDEX = re.compile('[0-9]{1,9}')
+_HASHED = re.compile(r'[0-9]+(\.csv)?')    # as devices call files whose names would be too long
 
 
 class Operator:
@@ -73,11 +74,11 @@ class NpuDump:
             UserError: no such folder, or no dump files.
         """
         self.folder = _newest_run(folder)
-        self.faults = []
+        self.faults = _beside(folder) if self.folder != folder else []
         found = sorted((operator for path, names in _files(self.folder, self.faults)
                         for operator in _operators(path, names, self.faults)), key=_time)
         if not found:
-            raise UserError(f'{folder}: no NPU dump files; expected names such as '
+            raise UserError(f'{self.folder}: no NPU dump files; expected names such as '
                             'Conv2D.conv1.12.3.1619492699305998')
         self.dumps = [operator for operator in found if operator.op_type != OVERFLOW_TYPE]
         self.operators = sorted(_newest(self.dumps), key=_time)
@@ -95,6 +96,14 @@ def _newest_run(folder):
     runs = [entry.name for entry in _entries(folder)
             if _RUN.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)]
     return os.path.join(folder, max(runs)) if runs else folder
+
+
+def _beside(folder):
+    """[A line about dump files beside the folders of runs], which are not looked at."""
+    number = sum(entry.is_file() and parse_dump_name(entry.name) is not None
+                 for entry in _entries(folder))
+    return [f'{folder}: {number} dump files beside the folders of runs, which were passed over; '
+            'give them a folder of their own'] if number else []
 
 
 def _entries(folder):
@@ -153,6 +162,9 @@ def _operators(folder, names, faults):
         if dump_name and not is_copy:
             is_stats = original.endswith('.csv') or name.endswith('.csv')
             yield Operator(dump_name, os.path.join(folder, name), is_stats, step)
+        elif not dump_name and (name in mapping or _HASHED.fullmatch(name)):
+            faults.append(f'{os.path.join(folder, name)}: named by a hash, for which no row of '
+                          f'{MAPPING} there tells the name of a dump file; copy that file again')
 
 
 def _newest(operators):

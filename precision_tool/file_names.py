@@ -17,7 +17,7 @@ import os
 import re
 from typing import NamedTuple, Optional, Tuple
 
-from precision_tool.reading import read_csv
+from precision_tool.reading import read_rows
 from pylib import UNFINISHED, UserError
 
 OVERFLOW_TYPE = 'Opdebug'
@@ -123,11 +123,12 @@ def read_mapping(folder):
         return {}, []
     names, faults = {}, []
     try:
-        rows = read_csv(path, MAPPING_BYTES)
+        rows = read_rows(path, MAPPING_BYTES)
     except UserError as error:
         return {}, [str(error)]
     for line, row in rows:
-        if len(row) != 2 or any(os.path.basename(name) != name or not name for name in row):
+        if row is None or len(row) != 2 or any(os.path.basename(name) != name or not name
+                                               for name in row):
             faults.append(f'{path}:{line}: expected two file names without folders')
         else:
             names[row[0]] = row[1]

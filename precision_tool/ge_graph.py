@@ -15,7 +15,7 @@ from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from google.protobuf import text_format
 
-from precision_tool.reading import message_classes, parse_one_json, read_text
+from precision_tool.reading import message_classes, parse_one_json, read_text, report
 from pylib import UserError, warn, write_text
 
 LIMIT = 512 << 20  # bytes of a file
@@ -183,11 +183,13 @@ def _join(graphs):
         graph._model = model
 
 
-def read_graphs(path):
+def read_graphs(path, faults=None):
     """Return the `Graph`s of a model, the main graph first.
 
     Args:
         path: protobuf text of a ge.proto.ModelDef or its JSON, told apart by their content.
+        faults: list that gets a line for each graph, operator or attribute which is not readable,
+            the others being read; None: the first one raises.
 
     Raises:
         UserError: unreadable, neither of the two, or without a graph.
@@ -195,8 +197,16 @@ def read_graphs(path):
     text = read_text(path, LIMIT)
     is_json = text.lstrip()[:1] in ('{', '[')
     model = parse_one_json(text, path) if is_json else _parse_text(text, path)
+    def left_out(error):
+        report(faults, f'{path}: not a GE graph ({error})' if faults is None else
+               f'{path}: left out {error}')
+    graphs = []
     try:
-        graphs = [_graph(each) for each in _objects(model, 'graph')]
+        for each in _list(_object(model), 'graph'):
+            try:
+                graphs.append(_graph(_object(each), left_out))
+            except (TypeError, ValueError) as error:
+                left_out(error if faults is None else f'a graph: {error}')
     except (TypeError, ValueError) as error:
         raise UserError(f'{path}: not a GE graph ({error})') from None
     if not graphs:
@@ -241,19 +251,22 @@ def _plain(value, data_types):
     return plain
 
 
-def _graph(raw):
+def _graph(raw, left_out):
+    """The `Graph` of an object; left_out: function that is told what of it is not readable."""
     name = _text(raw.get('name'))
     operators = []
-    for number, each in enumerate(_objects(raw, 'op')):
+    for number, each in enumerate(_list(raw, 'op')):
+        def told(error, number=number):
+            left_out(f'graph {name[:60]!r}, operator {number}: {error}')
         try:
-            operators.append(_op(each, name))
+            operators.append(_op(_object(each), name, told))
         except (TypeError, ValueError) as error:
-            raise ValueError(f'graph {name[:60]!r}, operator {number}: {error}') from None
-    session_graph_id = _attributes(raw).get('_session_graph_id', '')
+            told(error)
+    session_graph_id = _attributes(raw, left_out).get('_session_graph_id', '')
     return Graph(name, operators, session_graph_id if isinstance(session_graph_id, str) else '')
 
 
-def _op(raw, graph_name):
+def _op(raw, graph_name, left_out):
     if raw.get('name') is None:
         raise TypeError('expected text for its name')
     name = _text(raw['name'])
@@ -262,15 +275,15 @@ def _op(raw, graph_name):
     # Open inputs are empty text, control edges have the index -1.
     data_edges = [edge for edge in edges if not edge or edge[1] >= 0]
     slots = [slot for slot, edge in enumerate(data_edges) if edge]
-    input_descs = [_desc(each) for each in _objects(raw, 'input_desc')]
+    input_descs = [_desc(each, left_out) for each in _objects(raw, 'input_desc')]
     if slots and len(input_descs) == len(data_edges):
         input_descs = [desc for desc, edge in zip(input_descs, data_edges) if edge]
     return Op(name=name, type=_text(raw.get('type')), id=_integer(raw.get('id') or 0),
               graph_name=graph_name, inputs=[data_edges[slot] for slot in slots],
               input_slots=slots, input_descs=input_descs,
-              output_descs=[_desc(each) for each in _objects(raw, 'output_desc')],
+              output_descs=[_desc(each, left_out) for each in _objects(raw, 'output_desc')],
               subgraphs=[_text(each) for each in _list(raw, 'subgraph_name')],
-              attributes=_attributes(raw))
+              attributes=_attributes(raw, left_out))
 
 
 def _edge(text):
@@ -280,8 +293,8 @@ def _edge(text):
     return name, int(index)
 
 
-def _desc(raw):
-    attributes = _attributes(raw)
+def _desc(raw, left_out):
+    attributes = _attributes(raw, left_out)
 
     def attribute(key, kind, default):
         value = attributes.get(key)
@@ -301,9 +314,15 @@ def _desc(raw):
 
 # The compiler's own JSON has null for what is empty, and numbers as text; protobuf's has neither.
 
-def _attributes(raw):
-    return {_text(pair.get('key')): _value(pair.get('value', {}))
-            for pair in _objects(raw, 'attr')}
+def _attributes(raw, left_out):
+    attributes = {}
+    for pair in _objects(raw, 'attr'):
+        key = _text(pair.get('key'))
+        try:
+            attributes[key] = _value(pair.get('value', {}))
+        except (TypeError, ValueError) as error:
+            left_out(f'attribute {key[:60]!r}: {error}')
+    return attributes
 
 
 def _value(raw):
@@ -362,7 +381,7 @@ def _integer(value):
     return value
 
 
-_REAL = re.compile(r'-?(?:[0-9]{1,40}(?:\.[0-9]{0,40})?(?:[eE][-+]?[0-9]{1,4})?|inf(?:inity)?)|nan',
+_REAL = re.compile(r'-?(?:[0-9]{1,40}(?:\.[0-9]{0,40})?(?:[eE][-+]?[0-9]{1,4})?|inf(?:inity)?|nan)',
                    re.IGNORECASE)
 
 

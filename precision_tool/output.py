@@ -52,6 +52,8 @@ class Output:
             print(json.dumps(self._data(), indent=1))
             return
         # Not 80 columns for a file or a pipe: names of operators are long.
+        if hasattr(sys.stdout, 'reconfigure'):    # names may hold what a terminal has no signs for
+            sys.stdout.reconfigure(errors='backslashreplace')
         console = Console(highlight=False, soft_wrap=True,
                           width=None if sys.stdout.isatty() else 160)
         for part in self._parts:

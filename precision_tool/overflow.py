@@ -12,9 +12,9 @@ import struct
 from collections import OrderedDict
 from typing import NamedTuple, Optional, Tuple, Union
 
-from precision_tool.dump_file import open_dump
+from precision_tool.dump_file import LENGTH, open_dump
 from precision_tool.dump_tree import NpuDump, Operator, has_files
-from precision_tool.reading import add_fault, parse_one_json, read_bytes
+from precision_tool.reading import add_fault, parse_one_json, read_bytes, report
 from pylib import UserError
 
 LIMIT = 1 << 20  # a record takes 2 kB, its JSON not much more
@@ -108,19 +108,23 @@ _EXPLAIN = {'AI Core': explain_ai_core, 'DHA Atomic Add': explain_dha, 'L2 Atomi
             'AIC': explain_ai_core, 'AIV': explain_ai_core}
 
 
-def read_record(path):
+def read_record(path, faults=None):
     """Return the `Record`s of an Opdebug file: of each block that reports something.
 
     Args:
         path: a dump file, its tensor alone, or the JSON that the official tool makes of it.
+        faults: list that gets a line for each block or tensor which is not readable, the others
+            being read; None: the first one raises.
 
     Raises:
         UserError: unreadable, or none of these.
     """
     data = read_bytes(path, LIMIT)
-    if data.lstrip()[:1] == b'{':
+    # The length in front of a dump may begin with the same byte, but has zeros.
+    if str(path).endswith('.json') or (
+            b'\0' not in data[:LENGTH.size] and data.lstrip()[:1] == b'{'):
         try:
-            return _of_json(parse_one_json(data.decode(), path), path)
+            return _of_json(parse_one_json(data.decode('utf-8-sig'), path), path, faults)
         except UnicodeDecodeError:
             raise UserError(f'{path}: not JSON (not UTF-8)') from None
     if len(data) == _OLD_SIZE or data[:4] == struct.pack('<I', _MAGIC):
@@ -128,7 +132,13 @@ def read_record(path):
     outputs = open_dump(path).outputs
     if not outputs:
         raise UserError(f'{path}: a dump file without outputs; give an Opdebug file')
-    return [record for output in outputs for record in _of_bytes(output.read_bytes(), path)]
+    records = []
+    for output in outputs:
+        try:
+            records += _of_bytes(output.read_bytes(), path if len(outputs) == 1 else output)
+        except UserError as error:
+            report(faults, error)
+    return records
 
 
 def _of_bytes(data, source):
@@ -171,22 +181,32 @@ def _reporting(records):
             if (any(record.status) if isinstance(record.status, tuple) else record.status)]
 
 
-def _of_json(value, source):
-    """Records of the official converter's JSON."""
-    try:
-        if 'magic' not in value:
-            if not set(value) & set(_OLD_BLOCKS):
-                raise ValueError(f'expected {", ".join(_OLD_BLOCKS)} or magic')
-            return _reporting([_record(block, _numbers(value[block], _OLD_FIELDS + names))
-                               for block, (_, _, names) in _OLD_BLOCKS.items() if block in value])
-        block = value['acc_list']['acc_type']
-        values = _numbers(value['acc_list']['data'], _NEW_BLOCKS[block] + ('status',))
-        valid = _number(value['acc_list']['valid'], 'valid')
-        return _reporting([_record(block, values)]) if valid == 1 else []
-    except KeyError as error:
-        raise UserError(f'{source}: no overflow record (without {str(error)[:60]})') from None
-    except (TypeError, ValueError) as error:
-        raise UserError(f'{source}: no overflow record ({error})') from None
+def _of_json(value, source, faults):
+    """Records of the official converter's JSON; `faults` as of `read_record`."""
+    if not isinstance(value, dict) or not set(value) & {*_OLD_BLOCKS, 'magic'}:
+        raise UserError(f'{source}: no overflow record (expected {", ".join(_OLD_BLOCKS)} or '
+                        'magic)')
+    records = []
+    for block in ['acc_list'] if 'magic' in value else [each for each in _OLD_BLOCKS
+                                                        if each in value]:
+        try:
+            records += (_of_new_json(value[block]) if block == 'acc_list' else
+                        [_record(block, _numbers(value[block],
+                                                 _OLD_FIELDS + _OLD_BLOCKS[block][2]))])
+        except KeyError as error:
+            report(faults, f'{source}: no overflow record (without {str(error)[:60]})')
+        except (TypeError, ValueError) as error:
+            report(faults, f'{source}: no overflow record ({error})')
+    return _reporting(records)
+
+
+def _of_new_json(value):
+    """The `Record` of a newer chip's JSON, as a list; none if it is not valid."""
+    if not isinstance(value, dict) or not isinstance(value['acc_type'], str):
+        raise TypeError('acc_list: expected an object with the name of a unit')
+    block = value['acc_type']
+    values = _numbers(value['data'], _NEW_BLOCKS[block] + ('status',))
+    return [_record(block, values)] if _number(value['valid'], 'valid') == 1 else []
 
 
 def _numbers(raw, names):
@@ -268,11 +288,9 @@ def _overflows(dump, faults):
         tasks.setdefault(key, []).append(operator)
     for debug in dump.records:
         try:
-            records = read_record(debug.path)
+            records = read_record(debug.path, faults)
         except UserError as error:
-            if faults is None:
-                raise
-            add_fault(faults, error)
+            report(faults, error)
             continue
         for record in records:
             task = debug.task_id if record.task_id == UNKNOWN else record.task_id

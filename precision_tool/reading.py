@@ -23,6 +23,14 @@ def add_fault(faults, error):
         faults.append(str(error))
 
 
+def report(faults, error):
+    """Add what an exception (or a line) says to `faults`; raise it as a UserError if that is None.
+    """
+    if faults is None:
+        raise UserError(str(error))
+    add_fault(faults, error)
+
+
 def read_bytes(path, limit):
     """Return the bytes of a file of at most `limit` bytes.
 
@@ -62,6 +70,32 @@ def read_csv(path, limit):
     except csv.Error as error:
         raise UserError(f'{path}:{reader.line_num}: not readable as CSV ({error}); write '
                         'it again') from None
+
+
+def read_rows(path, limit):
+    """Return [(line number, cells)] of a CSV file with a row to each line, without empty ones.
+
+    Damage stays in its line, which then has None for cells: a quotation that does not end, bytes
+    that are no text.
+
+    Raises:
+        UserError: as `read_bytes`.
+    """
+    lines = read_bytes(path, limit).decode('utf-8-sig', 'replace').split('\n')
+    return [(number, _cells(line.rstrip('\r'))) for number, line in enumerate(lines, 1)
+            if line.rstrip('\r')]
+
+
+def _cells(line):
+    """The cells of a line of a CSV file; None if it is damaged."""
+    if '\0' in line or '\ufffd' in line:
+        return None
+    if '"' not in line:
+        return line.split(',')
+    try:
+        return next(csv.reader([line], strict=True))
+    except csv.Error:
+        return None
 
 
 def parse_json(text, path, start=0):

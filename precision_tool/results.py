@@ -91,9 +91,13 @@ EMPTY = 'both tensors are empty'
 NOT_FINITE = 'no value is finite, and both tensors are the same'
 
 
+MISSED = 'tensors of the other side were compared with nothing: '    # then STATISTICS
+
+
 def is_harmless(row):
     """Whether a row that is not compared never could be."""
-    return row.reason.endswith((NO_NUMBERS, NO_DATA, STATISTICS, EMPTY, NOT_FINITE))
+    return row.reason.endswith((NO_NUMBERS, NO_DATA, STATISTICS, EMPTY, NOT_FINITE)) and (
+        not row.reason.startswith(MISSED))
 
 
 # Title of a column and the field of Row or Metrics in it.
@@ -122,6 +126,20 @@ def is_bad(row, threshold):
         return row.cosine < threshold
     return (not math.isnan(row.metrics.relative_euclidean_distance)
             or '),(' in row.metrics.standard_deviation)
+
+
+# A tensor that has the direction of its golden one is of another size if it is further off than
+# this share of it, and a value by more than that.
+_OTHER_SIZE, _NEGLIGIBLE = .5, .001
+
+
+def is_other_size(row, threshold):
+    """Whether the left tensor passes as to its direction, but is not as large as the right one.
+
+    The cosine does not see a missing factor, nor anything in a scalar.
+    """
+    return (row.cosine >= threshold and row.metrics.relative_euclidean_distance > _OTHER_SIZE
+            and row.metrics.max_absolute_error > _NEGLIGIBLE)
 
 
 def printable(text):

@@ -10,7 +10,7 @@ import numpy as np
 from precision_tool import ge_graph
 from precision_tool.dump_file import Tensor, open_dump, read_stats
 from precision_tool.dump_tree import GoldenDump, NpuDump, has_files
-from precision_tool.file_names import TF_GRAPH, plain
+from precision_tool.file_names import OVERFLOW_TYPE, TF_GRAPH, parse_dump_name, plain
 from precision_tool.reading import add_fault, load_npy
 from pylib import UserError
 
@@ -30,7 +30,7 @@ def graphs(workspace, faults, debug_id=0):
     found = []
     for path in ge_graph.find_graph_files(folder):
         try:
-            found += ge_graph.read_graphs(path)
+            found += ge_graph.read_graphs(path, faults)
         except UserError as error:
             add_fault(faults, error)
     return found
@@ -111,10 +111,31 @@ def named_arrays(path):
         return [NamedArray(os.path.basename(path), path)]
     if path.endswith('.csv'):
         raise UserError(f'{path}: {STATISTICS}')
-    tensors = open_dump(path).tensors
+    tensors = open_tensors(path)
     if not tensors:
         raise UserError(f'{path}: {NO_TENSORS}')
     return [NamedArray(str(tensor), tensor, tensor.note) for tensor in tensors]
+
+
+def is_record(path):
+    """Whether a file is called as overflow records are."""
+    name = parse_dump_name(os.path.basename(path))
+    return name is not None and name.op_type == OVERFLOW_TYPE
+
+
+def open_tensors(path):
+    """The tensors of a dump file.
+
+    Raises:
+        UserError: not one, or damaged; says so if it is an overflow record outside of one.
+    """
+    try:
+        return open_dump(path).tensors
+    except UserError:
+        if not is_record(path):
+            raise
+        raise UserError(f'{path}: no tensors in it, as in an overflow record that is not in a dump '
+                        'file; the command npu_overflow lists those in the workspace') from None
 
 
 def named_array(workspace, name):

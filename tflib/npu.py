@@ -39,14 +39,16 @@ class Option(NamedTuple):
 _ANY = (None, None)
 _NATURAL = (0, None)
 
-# All keys that some version of the adapter reads; what it does not know, it ignores.
+# All keys that some version of the adapter reads; what it does not know, it ignores. Those of
+# adapters that are newer than `_RULES` are here with their kinds only.
 OPTIONS = OrderedDict(
     [(key, Option('b', None)) for key in (
         'use_off_line', 'enable_data_pre_proc', 'mix_compile_mode', 'enable_dump',
         'enable_dump_debug', 'profiling_mode', 'dynamic_input', 'hcom_parallel',
         'hcom_multi_mode', 'is_tailing_optimization', 'frozen_variable', 'external_weight',
         'enable_compress_weight', 'enable_graph_parallel', 'in_out_pair_flag',
-        'lower_functional_ops', 'variable_format_optimize')]
+        'lower_functional_ops', 'variable_format_optimize', 'all_tensor_not_empty',
+        'compile_dynamic_mode', 'input_batch_cpy', 'oo_constant_folding')]
     + [(key, Option('i', bounds)) for key, bounds in (
         ('iterations_per_loop', (1, None)), ('op_debug_level', _ANY),
         ('graph_run_mode', (None, 1)), ('dynamic_node_type', _ANY),
@@ -55,7 +57,10 @@ OPTIONS = OrderedDict(
         ('op_wait_timeout', _ANY), ('op_execute_timeout', _ANY), ('graph_exec_timeout', _ANY),
         ('enable_small_channel', _ANY), ('atomic_clean_policy', _ANY),
         ('static_memory_policy', _ANY), ('event_sync_timeout', _ANY),
-        ('stream_sync_timeout', _ANY), ('task_index', _ANY), ('topo_sorting_mode', _ANY))]
+        ('stream_sync_timeout', _ANY), ('task_index', _ANY), ('topo_sorting_mode', _ANY),
+        ('compile_hybrid_mode', _ANY), ('export_compile_stat', _ANY),
+        ('graph_max_parallel_model_num', _ANY), ('input_fusion_size', _ANY),
+        ('variable_use_1g_huge_page', _ANY))]
     + [(key, Option('s', legal)) for key, legal in (
         ('precision_mode', ('allow_fp32_to_fp16', 'force_fp16', 'force_fp32',
                             'cube_fp16in_fp32out', 'must_keep_origin_dtype', 'allow_mix_precision',
@@ -83,7 +88,9 @@ OPTIONS = OrderedDict(
         'experimental_logical_device_cluster_deploy_mode', 'experimental_logical_device_id',
         'experimental_model_deploy_devicelist', 'experimental_model_deploy_mode',
         'graph_compiler_cache_dir', 'graph_parallel_option_path', 'graph_slice', 'in_out_pair',
-        'insert_op_file', 'job', 'resource_config_path')])
+        'insert_op_file', 'job', 'resource_config_path', 'aicore_num',
+        'auto_multistream_parallel_mode', 'oo_level', 'optimization_switch', 'quant_dumpable',
+        'shape_generalization_mode')])
 
 # Options that are only looked at if another one is on.
 _LOOKED_AT_WITH = {'dump_mode': 'enable_dump', 'dump_debug_mode': 'enable_dump_debug',

@@ -10,8 +10,7 @@ import sys
 import device_dump
 import numpy as np
 import pytest
-
-from precision_tool.workspace import Workspace
+import workspaces
 
 CLI = 'precision_tool/cli.py'
 TIME = 1704067200000000
@@ -32,27 +31,20 @@ def npu(folder, name, number, outputs=GOOD, inputs=(), op_type='Add'):
 
 
 @pytest.fixture
+def answer(run):
+    return workspaces.json_answers(run)
+
+
+@pytest.fixture
 def workspace(tmp_path):
     """Operators one and two, their golden tensors, and a graph; all is well."""
-    workspace = Workspace(str(tmp_path / 'precision_data'))
-    for folder in (workspace.npu_dump(), workspace.npu_graph(), workspace.tf_dump):
-        os.makedirs(folder)
+    workspace = workspaces.new_workspace(tmp_path)
     for number, name in enumerate(('one', 'two'), 1):
         npu(workspace.npu_dump(), name, number)
         np.save(os.path.join(workspace.tf_dump, f'{name}.0.{TIME}.npy'), VALUES)
     with open(os.path.join(workspace.npu_graph(), 'ge_proto_00001_Build.txt'), 'w') as stream:
         stream.write(GRAPH)
     return workspace
-
-
-@pytest.fixture
-def answer(run):
-    """Run a command with --json: (exit status, answer)."""
-    def command(*words):
-        done = run(CLI, '--json', *words)
-        assert done.out, done.err
-        return done.status, json.loads(done.out)
-    return command
 
 
 def text_of(data):
