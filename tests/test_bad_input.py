@@ -67,7 +67,7 @@ CASES = {
     'truncated test image': (truncate('000001.jpg'), [*TEST, '--img', '1'],
                              '000001.jpg: unusable image'),
     'unknown attribute': (nothing, [*TRAIN, '--atts', 'Bald', 'Nose'], 'no attribute Nose'),
-    'size not divisible': (nothing, [*TRAIN, '--img_size', '44'], '--img_size 44: not divisible'),
+    'size not divisible': (nothing, [*TRAIN, '--img_size', '42'], '--img_size 42: not divisible'),
     'batch larger than the data': (nothing, [*TRAIN, '--batch_size', '99'], '--batch_size 99'),
     'no GPU': (nothing, [*TRAIN, '--device', 'gpu'], '--device gpu'),
     'slide without flag': (nothing, [*TEST, '--test_att', 'Bald'], '--test_slide and --test_att'),

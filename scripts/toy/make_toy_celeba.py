@@ -5,11 +5,11 @@ attributes (the 13 that STGAN edits by default, and Gray_Hair, Smiling, Wearing_
 Wearing_Lipstick) are visible exactly when their label is 1. A small STGAN learns to edit them
 within minutes on a CPU, and nothing has to be downloaded.
 
-About as frequent as in CelebA (fractions of all pictures): Bangs .14, Black_Hair .23, Blond_Hair
-.16, Brown_Hair .23, Bushy_Eyebrows .14, Gray_Hair .05, Male .42, Mouth_Slightly_Open .48, No_Beard
-.79, Smiling .48, Wearing_Hat .05, Wearing_Lipstick .47, Young .77. Raised, so that a few thousand
-pictures hold enough of them (CelebA's fraction in brackets): Bald .155 (.023), Eyeglasses .13
-(.065), Mustache .13 (.042), Pale_Skin .10 (.043). The remaining hair, .17, is red.
+About as frequent as in CelebA (fractions of all pictures): Bangs .15, Black_Hair .26, Blond_Hair
+.17, Brown_Hair .25, Bushy_Eyebrows .14, Gray_Hair .05, Male .42, Mouth_Slightly_Open .48, No_Beard
+.83, Smiling .48, Wearing_Hat .06, Wearing_Lipstick .47, Young .77. Raised, so that a few thousand
+pictures hold enough of them (CelebA's fraction in brackets): Bald .06 (.023), Eyeglasses .13
+(.065), Mustache .10 (.042), Pale_Skin .10 (.043). The remaining hair, .19, is red.
 
 Drawn and labelled as well: 5_o_Clock_Shadow, Arched_Eyebrows, Bags_Under_Eyes, Goatee,
 Heavy_Makeup, Receding_Hairline, Rosy_Cheeks, Sideburns, Straight_Hair, Wavy_Hair,
@@ -32,7 +32,7 @@ import pylib
 from scripts.toy.face import draw_face
 from stgan.attributes import CELEBA_ATTRIBUTES
 
-VERSION = 2  # of the drawing: sets of different versions must not be mixed
+VERSION = 1  # of the drawing: sets of different versions must not be mixed
 
 
 # ---------------------------------------------------------------------------------- attributes
@@ -56,12 +56,12 @@ def sample_attributes(rng):
 
     choose('Male', 1, 0)
     young = choose('Young', .68, .835)
-    bald = choose('Bald', .24 if young else .36, .06)
+    bald = choose('Bald', .10 if young else .24, 0)
     hat = choose('Wearing_Hat', .066, .06, not bald)
     receding = choose('Receding_Hairline', .07 if young else .33, 0, not (bald or hat))
     choose('Bangs', .085, .235, not (bald or hat or receding))
     sample_hair_colour(is_set, number['Black_Hair'], not (bald or (hat and male)))
-    beard = not choose('No_Beard', .5, 1)
+    beard = not choose('No_Beard', .6, 1)
     choose('Mustache', .6, 0, beard)
     if beard:
         style = number['Goatee']
