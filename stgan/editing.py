@@ -28,6 +28,9 @@ class EditGraph:
         weights: {variable name: tensor}, which `fast.FastGenerator` arranges for many edits of an
             image; None: the graph gets variables, and computes with them as `models.py` does.
         device: 'cpu', 'gpu' or 'npu': on what the graph will run.
+
+    Attributes:
+        edited: tensor of the results, [N*E,S,S,3], those of an image one after another.
     """
 
     def __init__(self, config, weights=None, device='cpu'):
@@ -40,11 +43,11 @@ class EditGraph:
             zs = models.encode(config, self._images, is_training=False)
             zs = [fast.repeat(z, tf.shape(self._labels)[1]) for z in zs]
             labels = tf.reshape(self._labels, [-1, config.n_att])
-            self._edited = models.decode(config, zs, labels, is_training=False)
+            self.edited = models.decode(config, zs, labels, is_training=False)
         else:
             generator = fast.FastGenerator(config, weights, device)
             self._features = generator.features(self._images)
-            self._edited = generator.edit(self._features, self._labels)
+            self.edited = generator.edit(self._features, self._labels)
             self._gates = [[tf.reduce_mean(gate, axis=3) for gate in pair]
                            for pair in generator.gates]
 
@@ -83,7 +86,7 @@ class EditGraph:
                 feed = {self._images: part}
             for column in range(0, edits, columns):
                 part = slice(row, row + rows), slice(column, column + columns)
-                result = session.run(self._edited, {**feed, self._labels: labels[part]})
+                result = session.run(self.edited, {**feed, self._labels: labels[part]})
                 edited[part] = result.reshape((-1, labels[part].shape[1]) + shape)
         return edited
 

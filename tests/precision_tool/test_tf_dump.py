@@ -189,7 +189,7 @@ def test_a_generator(tmp_path):
     with tf.Graph().as_default():
         tf.set_random_seed(0)
         graph = editing.EditGraph(config)
-        image = tf.identity(graph._edited, name='edited')
+        image = tf.identity(graph.edited, name='edited')
         feeds = {graph._images: random.uniform(-1, 1, [1, 32, 32, 3]),
                  graph._labels: random.uniform(-1, 1, [1, 2, config.n_att])}
         value, folder = debugged(str(tmp_path), image, feeds, plain_config())

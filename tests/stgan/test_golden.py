@@ -23,9 +23,14 @@ MOVING_TOLERANCE = 1e-5     # the published order of the decoder's two updates i
 
 
 class Golden:
-    """A golden file, and the graph that should reproduce it, run once."""
+    """A golden file, and the graph that should reproduce it, run once.
 
-    def __init__(self, name, device='cpu', precision='high'):
+    Args:
+        open_session: function of what will be run, a context like a session; loss_scale: what
+            losses are multiplied by before their gradients are computed, and these divided.
+    """
+
+    def __init__(self, name, device='cpu', precision='high', open_session=None, loss_scale=1.):
         with np.load(str(GOLDEN / (name + '.npz'))) as stored:
             arrays = {key: stored[key] for key in stored.files}
         options = json.loads(str(arrays.pop('config')))
@@ -34,7 +39,9 @@ class Golden:
         self.config = RunConfig(**options)
         self.inputs = {key: arrays.pop(key) for key in ('xa', 'a', 'b')}
         self.wanted = arrays
-        self.seen = self._run(device, precision)
+        open_session = open_session or (
+            lambda fetches: utils.session(device, precision=precision))
+        self.seen = self._run(open_session, loss_scale)
 
     def error(self, key):
         """Largest difference from a golden array, relative to its largest value."""
@@ -48,7 +55,7 @@ class Golden:
     def group(self, prefix, arrays):
         return {key[len(prefix):]: value for key, value in arrays.items() if key.startswith(prefix)}
 
-    def _run(self, device, precision):
+    def _run(self, open_session, loss_scale):
         with tf.Graph().as_default():
             batch = Batch(number=None, **{key: tf.constant(value)
                                           for key, value in self.inputs.items()})
@@ -61,10 +68,11 @@ class Golden:
                                          ('g_grad/', g_terms['g_loss'],
                                           models.GENERATOR_SCOPES)):
                 variables = utils.trainable_variables(*scopes)
-                gradients.update({prefix + v.op.name: gradient for v, gradient
-                                  in zip(variables, tf.gradients(loss, variables))})
+                gradients.update({prefix + v.op.name: gradient / loss_scale for v, gradient
+                                  in zip(variables, tf.gradients(loss * loss_scale, variables))})
             forward = self._forward(batch)
-            with utils.session(device, precision=precision) as session:
+            fetches = g_terms, d_terms, forward, gradients, edit_graph.edited
+            with open_session(fetches) as session:
                 for name, value in self.group('var/', self.wanted).items():
                     self.variables[name].load(value, session)
                 seen = {'out/x_infer': self._edit(edit_graph, session)}
