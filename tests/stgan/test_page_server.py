@@ -355,14 +355,23 @@ def test_the_command_serves_until_ctrl_c(tmp_path):
     assert process.returncode == 0 and b'forgotten' in out and err == b''
 
 
-def test_without_a_name_the_model_in_the_box_edits(tmp_path):
-    command = [sys.executable, str(ROOT / 'scripts/page.py'), '--port', '0', '--device', 'cpu']
+def test_without_a_name_the_model_in_the_box_edits_in_the_browser_that_is_opened(tmp_path):
+    browser, opened = tmp_path / 'browser', tmp_path / 'opened'
+    browser.write_text(f'#!/bin/sh\necho "$1" >{opened}.part && mv {opened}.part {opened}\n')
+    browser.chmod(0o755)
+    command = [sys.executable, str(ROOT / 'scripts/page.py'), '--port', '0', '--device', 'cpu',
+               '--open']
     with subprocess.Popen(command, cwd=str(tmp_path), stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE) as process:
+                          stderr=subprocess.PIPE,
+                          env=dict(os.environ, BROWSER=str(browser))) as process:
         line = process.stdout.readline().decode()
+        deadline = time.monotonic() + 30
+        while not opened.exists() and time.monotonic() < deadline:
+            time.sleep(.05)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
     assert line.startswith(f'editing with {ROOT / "models" / "toy"}: http://127.0.0.1:')
+    assert opened.read_text() == line.partition(': ')[2]
     assert process.returncode == 0, err
 
 
