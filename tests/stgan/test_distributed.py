@@ -103,13 +103,14 @@ def require_as_one(config, workers=2):
     for dump in dumps[1:]:
         require_equal(dumps[0], dump)
     one = joint(config, workers)
-    expected, scale = stored(one), {}
+    expected = stored(one)
     assert set(expected) == set(dumps[0])
     for name, value in expected.items():
-        # Relative to the largest value: sums of many terms have that rounding error.
-        scale[name] = max(np.abs(value).max(), 1e-2 if 'Adam' not in name else 1e-30)
-        difference = np.abs(value.astype(np.float64) - dumps[0][name]).max() / scale[name]
-        assert difference < 1e-5, (name, difference)
+        # Relative to the largest value. Gradients, of which Adam's are made, are sums of terms that
+        # are larger than they are; an update is as large as the learning rate whatever they are.
+        scale = max(np.abs(value).max(), .02)
+        difference = np.abs(value.astype(np.float64) - dumps[0][name]).max() / scale
+        assert difference < (1e-4 if '/Adam' in name else 1e-5), (name, difference)
     logs = [read_json_lines(os.path.join(folder, 'metrics.jsonl')) for folder in
             (config.folder, one)]
     for together, alone in zip(*logs):
