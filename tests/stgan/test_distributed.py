@@ -106,11 +106,11 @@ def require_as_one(config, workers=2):
     expected = stored(one)
     assert set(expected) == set(dumps[0])
     for name, value in expected.items():
-        # Relative to the largest value. Gradients, of which Adam's are made, are sums of terms that
-        # are larger than they are; an update is as large as the learning rate whatever they are.
-        scale = max(np.abs(value).max(), .02)
-        difference = np.abs(value.astype(np.float64) - dumps[0][name]).max() / scale
-        assert difference < (1e-4 if '/Adam' in name else 1e-5), (name, difference)
+        # Relative to the largest value: what gradients are sums of is larger than they are.
+        difference = (value.astype(np.float64) - dumps[0][name]) / max(np.abs(value).max(), .02)
+        mean, most = (1e-4, 1e-3) if '/Adam' in name else (1e-5, 1e-3)
+        # Where a gradient is next to nothing Adam makes a step of its rounding error.
+        assert np.sqrt(np.mean(difference ** 2)) < mean and np.abs(difference).max() < most, name
     logs = [read_json_lines(os.path.join(folder, 'metrics.jsonl')) for folder in
             (config.folder, one)]
     for together, alone in zip(*logs):
