@@ -21,6 +21,7 @@ from pylib.command import CommandError, Interrupted, RunFailed, UserError
 
 GREETING = 'stgan'
 NOTICE = 10          # seconds after which a process says for whom it waits
+NAMING = 20          # seconds in which the hosts' names have to become known
 TELLING = 10         # seconds in which others come to hear what went wrong
 STRANGER = 20        # seconds in which what answers in the place of the first may give way to it
 GRACE = 5            # seconds that a process has to end by itself once another one is gone
@@ -93,6 +94,13 @@ def split_address(address):
     return host.strip('[]'), int(port)
 
 
+def _is_known(host, port):
+    try:
+        return bool(socket.getaddrinfo(host, port))
+    except (OSError, UnicodeError):
+        return False
+
+
 def _connect(address, seconds):
     """A `Channel` to an address, or None if nothing answers."""
     try:
@@ -158,7 +166,7 @@ class Rendezvous:
         with contextlib.ExitStack() as stack:
             listener = None
             try:
-                self._check_hosts()
+                self._check_hosts(min(deadline, time.monotonic() + NAMING))
                 listener = stack.enter_context(contextlib.closing(
                     _listener(split_address(self._addresses[self._rank])[1])))
             except CommandError as problem:
@@ -179,50 +187,28 @@ class Rendezvous:
         threading.Thread(target=self._watch, daemon=True).start()
         return met
 
-    def _check_hosts(self):
+    def _check_hosts(self, deadline):
+        """Wait until all hosts are known: a cluster manager may name them as it starts them."""
         for rank, address in enumerate(self._addresses):
-            host, port = split_address(address)
-            try:
-                socket.getaddrinfo(host, port)
-            except (OSError, UnicodeError):
-                raise UserError(f'{self.name(rank)}: no host of that name is known') from None
+            while not _is_known(*split_address(address)):
+                if time.monotonic() > deadline:
+                    raise UserError(f'{self.name(rank)}: no host of that name is known')
+                time.sleep(.2)
 
     def _gather(self, listener, facts, error, deadline):
         """`meet` of the first process."""
-        brought, announced = {0: facts}, time.monotonic() + NOTICE
         if error and listener is None:    # nobody can come
             _fail(*error)
+        brought, announced = {0: facts}, time.monotonic() + NOTICE
         while len(brought) < len(self._addresses) and time.monotonic() < deadline:
             if error:
                 deadline = min(deadline, time.monotonic() + TELLING)
             if time.monotonic() > announced:
                 print(f'waiting for {self._names_missing(brought)}', flush=True)
                 announced = float('inf')
-            if not select.select([listener], [], [], .5)[0]:
-                continue
-            channel = Channel(listener.accept()[0])
-            hello = channel.receive(time.monotonic() + 5) or {}
-            rank, problem = hello.get('rank'), hello.get('error')
-            if hello.get('greeting') != GREETING or not isinstance(rank, int):    # a stranger
-                channel.close()
-                continue
-            if problem:
-                problem = _of(rank, *problem)
-            elif hello.get('addresses') != self._addresses:
-                problem = (f'worker {rank} was started for other workers ('
-                           f'{", ".join(map(str, hello.get("addresses") or []))}) than worker 0 ('
-                           f'{", ".join(self._addresses)})', 2)
-            elif rank in brought:
-                problem = (f'two processes say that they are {self.name(rank)}', 2)
-            error = error or problem
-            channel.send(greeting=GREETING)
-            # A second one of a rank, or one of other workers, hears of it but is not counted.
-            self._channels[rank if not problem else -len(self._channels) - 1] = channel
-            if rank < len(self._addresses):
-                brought.setdefault(rank, hello.get('facts'))
-            if not problem and not self._answers(rank, deadline):
-                error = error or (f'{self.name(rank)}: has come from elsewhere, nothing answers '
-                                  'under that address', 2)
+            if select.select([listener], [], [], .5)[0]:
+                channel = Channel(listener.accept()[0])
+                error = self._admit(channel, brought, error)
         if not error and len(brought) < len(self._addresses):
             error = (f'{self._names_missing(brought)} did not come within {self._timeout:g} s', 1)
         if error:
@@ -233,13 +219,38 @@ class Rendezvous:
             channel.send(facts=met)
         return met
 
+    def _admit(self, channel, brought, error):
+        """Take note of a process that has come, and return the first error so far."""
+        hello = channel.receive(time.monotonic() + 5) or {}
+        rank, problem = hello.get('rank'), hello.get('error')
+        if hello.get('greeting') != GREETING or not isinstance(rank, int):    # a stranger
+            channel.close()
+            return error
+        if problem:
+            problem = _of(rank, *problem)
+        elif hello.get('addresses') != self._addresses:
+            problem = (f'worker {rank} was started for other workers ('
+                       f'{", ".join(map(str, hello.get("addresses") or []))}) than worker 0 ('
+                       f'{", ".join(self._addresses)})', 2)
+        elif rank in brought:
+            problem = (f'two processes say that they are {self.name(rank)}', 2)
+        channel.send(greeting=GREETING)
+        # A second one of a rank, or one of other workers, hears of it but is not counted.
+        self._channels[-len(self._channels) - 1 if problem else rank] = channel
+        if rank < len(self._addresses):
+            brought.setdefault(rank, hello.get('facts'))
+        if not problem and not self._answers(rank):
+            problem = (f'{self.name(rank)}: has come from elsewhere, nothing answers under that '
+                       'address', 2)
+        return error or problem
+
     def _names_missing(self, brought):
         return ', '.join(self.name(rank) for rank in range(len(self._addresses))
                          if rank not in brought)
 
-    def _answers(self, rank, deadline):
+    def _answers(self, rank):
         """Whether a process can be reached at its address."""
-        channel = _connect(self._addresses[rank], min(5, deadline - time.monotonic()))
+        channel = _connect(self._addresses[rank], 5)
         if channel is None:
             return False
         with contextlib.closing(channel):

@@ -14,6 +14,7 @@ from typing import Callable, List, NamedTuple
 import numpy as np
 
 from pylib import (
+    Interrupted,
     NotFinite,
     StopRequest,
     UserError,
@@ -158,15 +159,16 @@ def _iterate(run, schedule, stop):
     while run.iteration < schedule.total:
         try:
             run.iterate()
-            stopping = run.agrees(stop.requested)
+            stopping = run.agreed_status(stop.exit_status)
             run.save_what_is_due(stopping)
         except NotFinite as error:
             run.go_back(error)
             continue
         if stopping and run.iteration < schedule.total:
-            raise stop.interruption(
-                f'stopped and saved after iteration {run.iteration} of {schedule.total}; the same '
-                'command without --clear goes on')
+            message = (f'stopped and saved after iteration {run.iteration} of {schedule.total}; '
+                       'the same command without --clear goes on')
+            raise (stop.interruption(message) if stop.requested else
+                   Interrupted(f'another worker was told to stop: {message}', stopping))
 
 
 class _Run:
@@ -261,9 +263,12 @@ class _Run:
         """Number of the first batch after so many iterations."""
         return iteration * len(self._graph.updates)
 
-    def agrees(self, stopping):
-        """Whether any worker is to stop, as signals reach them at different times."""
-        return self._agree(self._session, stopping)
+    def agreed_status(self, status):
+        """The exit status with which all workers are to stop now; 0: none is told to.
+
+        Signals reach them at different times.
+        """
+        return self._agree(self._session, status)
 
     def iterate(self):
         """Run all updates once, and log them.

@@ -63,8 +63,8 @@ class Alone:
         return tensor[tf.newaxis]
 
     def agreement(self):
-        """A function (session, bool) that tells whether any process has called it with True."""
-        return lambda session, wish: wish
+        """A function (session, whole number) that returns the largest of all processes' numbers."""
+        return lambda session, number: number
 
     def broadcast(self, variables):
         """Return the operation that gives `variables` the values that the first process has."""
@@ -194,9 +194,9 @@ class TensorFlowWorkers(Alone):
 
     def agreement(self):
         """See `Alone.agreement`."""
-        wish = tf.placeholder(tf.int64, [])
-        wishes = self._reduced(wish)
-        return lambda session, wished: bool(session.run(wishes, {wish: int(wished)}))
+        number = tf.placeholder(tf.int64, [])
+        largest = tf.reduce_max(self.gather(number))
+        return lambda session, own: int(session.run(largest, {number: own}))
 
     def broadcast(self, variables):
         """See `Alone.broadcast`."""

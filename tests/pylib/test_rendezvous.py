@@ -24,6 +24,7 @@ def in_a_hurry(monkeypatch):
     monkeypatch.setattr(rendezvous, 'TELLING', 2)
     monkeypatch.setattr(rendezvous, 'STRANGER', .5)
     monkeypatch.setattr(rendezvous, 'NOTICE', .3)
+    monkeypatch.setattr(rendezvous, 'NAMING', .3)
 
 
 def outcomes(*calls):
@@ -109,9 +110,26 @@ def test_a_port_in_use_is_named_by_all(addresses):
 
 def test_an_unknown_host_is_named_by_all(addresses):
     addresses[1] = 'no-such-host.invalid:2222'
+    began = time.monotonic()
     errors = outcomes(*[meeting(addresses, rank) for rank in (0, 2)])
     assert {str(error) for error in errors} == {
         'worker 1 (no-such-host.invalid:2222): no host of that name is known'}
+    assert time.monotonic() - began > .3    # it might have become known
+
+
+def test_a_host_may_become_known_while_it_is_waited_for(addresses, monkeypatch):
+    known, began = socket.getaddrinfo, time.monotonic()
+    addresses = [address.replace('localhost', 'late.invalid') for address in addresses]
+
+    def getaddrinfo(host, *arguments, **options):
+        if host == 'late.invalid':
+            if time.monotonic() < began + .2:
+                raise socket.gaierror
+            host = 'localhost'
+        return known(host, *arguments, **options)
+    monkeypatch.setattr(socket, 'getaddrinfo', getaddrinfo)
+    assert outcomes(*[meeting(addresses, rank, facts=rank) for rank in range(3)]) == [
+        [0, 1, 2]] * 3
 
 
 def test_an_address_of_elsewhere_is_named_by_all(addresses, monkeypatch):

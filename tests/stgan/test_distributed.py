@@ -385,6 +385,8 @@ def test_whatever_is_ended_all_end_and_the_same_command_goes_on(config, who, sig
         assert f'[{1 - who}] error: worker {who} (localhost:' in err
     if status in (130, 143):
         assert err.count(': stopped and saved after iteration ') == 2, err
+    if status == 143 and who is not None:
+        assert f'[{1 - who}] error: another worker was told to stop: stopped and saved' in err
     assert len(read_json_lines(log)) < 80
     status, _, err = train(config)
     assert status == 0, err
