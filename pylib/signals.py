@@ -75,11 +75,20 @@ class StopRequest:
         """Whether to stop."""
         return self.signum is not None or time.monotonic() >= self._deadline
 
+    @property
+    def exit_status(self):
+        """Of a process that stops because of this: 130 or 143, as in a shell; a time limit: 143.
+
+        0 as long as there is nothing to stop for.
+        """
+        if self.signum is not None:
+            return 128 + self.signum
+        return 128 + signal.SIGTERM if self.requested else 0
+
     def interruption(self, message):
-        """The `Interrupted` error: exit status 130 or 143, as in a shell; a time limit: 143."""
-        if self.signum is None:
-            return Interrupted(f'time limit: {message}', 128 + signal.SIGTERM)
-        return Interrupted(f'{signal.Signals(self.signum).name}: {message}', 128 + self.signum)
+        """The `Interrupted` error."""
+        why = 'time limit' if self.signum is None else signal.Signals(self.signum).name
+        return Interrupted(f'{why}: {message}', self.exit_status)
 
 
 @contextlib.contextmanager

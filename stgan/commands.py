@@ -20,7 +20,8 @@ ROOT = IN_WHEEL if os.path.isdir(IN_WHEEL) else os.path.dirname(_HERE)
 
 COMMANDS = OrderedDict([
     ('train', 'train.py'), ('train_mixed', 'train_mixed.py'), ('test', 'test.py'),
-    ('psnr_ssim', 'psnr_ssim.py'), ('train_classifier', 'att_classification/train.py'),
+    ('launch', 'scripts/launch.py'), ('psnr_ssim', 'psnr_ssim.py'),
+    ('train_classifier', 'att_classification/train.py'),
     ('test_classifier', 'att_classification/test.py'), ('report', 'scripts/report.py'),
     ('edit_photos', 'scripts/edit_photos.py'), ('align_faces', 'scripts/align_faces.py'),
     ('page', 'scripts/page.py'), ('export', 'scripts/export.py'),

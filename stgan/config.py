@@ -17,11 +17,13 @@ from pylib import ArgumentParser, UserError, read_json, write_json
 from stgan.attributes import CONFLICTS, DEFAULT_ATTRIBUTES, MOST_CHANGE
 
 DEVICES = ('auto', 'cpu', 'gpu', 'npu')
+ENGINES = ('auto', 'none', 'tensorflow')
 PRECISIONS = ('high', 'tf32', 'mixed')
 
 # What a run keeps in its folder.
 CHECKPOINTS, SUMMARIES, SAMPLES = 'checkpoints', 'summaries', 'sample_training'
 SETTING, METRICS, ROLLBACKS = 'setting.txt', 'metrics.jsonl', 'rollbacks.json'
+WORKERS = 'workers.json'
 EXPERIMENT = 'name of the folder below output/, or a path such as models/toy'
 
 # More than anybody needs: settings of strangers must not ask for all the memory there is.
@@ -158,7 +160,8 @@ class RunConfig:
 
     epoch: int = option(200, 'epochs', section='training', minimum=1)
     init_epoch: int = option(100, 'epochs until the learning rate falls to a tenth', minimum=1)
-    batch_size: int = option(32, 'images per update', fixed=True, minimum=1)
+    batch_size: int = option(32, 'images per update, of each worker if several train together',
+                             fixed=True, minimum=1)
     lr: float = option(2e-4, 'learning rate', above=0)
     n_d: int = option(5, 'D updates per G update', fixed=True, minimum=1)
     ema_decay: float = option(0., 'edit with averages of the generator\'s weights over the last '
@@ -189,6 +192,13 @@ class RunConfig:
                             choices=PRECISIONS)
     loss_scale: float = option(2. ** 15, 'first loss scale of mixed precision', minimum=1)
     fixed_loss_scale: bool = option(False, 'keep the first loss scale instead of adapting it')
+
+    distribute: str = option('auto', 'how several workers train together, see '
+                             'docs/distributed.md; auto: as TF_CONFIG describes, else alone',
+                             section='several devices', choices=ENGINES)
+    sync_bn: bool = option(False, 'let batch norm take the statistics of all workers\' images')
+    worker_timeout: float = option(600., 'how long to wait for the other workers at the start',
+                                   metavar='SECONDS', above=0)
 
     npu_option: Tuple[str, ...] = npu_settings_option(section='Ascend NPUs')
     over_dump: bool = option(False, 'dump operators that overflow')

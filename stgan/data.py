@@ -8,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 
 import imlib
-from pylib import RunFailed, UserError, usable_cores, warn
+from pylib import RunFailed, UserError, counted, usable_cores, warn
 from stgan.celeba import ALIGNED_SIZE, crop_box, image_fault
-from stgan.stream import SampleStream
-from tflib import quiet_native_code, tf, utils
+from stgan.stream import Course, SampleStream
+from tflib import collective, quiet_native_code, tf, utils
 
 # A file of some hundred bytes may claim to be an image of any size ("decompression bomb").
 MAX_PIXELS = 1 << 26
@@ -268,15 +268,19 @@ class TrainingBatches:
         celeba: the data set; indices: the list positions to train on.
         max_bad_images: share of them that may be unreadable, and are replaced then.
         device: 'cpu', 'gpu' or 'npu': on what the graph will run.
+        course: the `stream.Course` of a run of several workers; rank: which of them this is.
 
     Attributes:
-        batch: the tensors, a `Batch`; stream: the `SampleStream`, which knows the bad images.
+        batch: the tensors, a `Batch`, of this worker's share of a batch; stream: the
+            `SampleStream`, which knows the bad images that this worker has met.
     """
 
     def __init__(self, celeba, indices, img_size, batch_size, seed, max_bad_images=.001,
-                 device='cpu'):
+                 device='cpu', course=None, rank=0):
         self.stream = SampleStream(len(indices), seed)
-        self.batch_size = batch_size
+        self.batch_size, self._rank = batch_size, rank
+        self._course = course or Course(batch_size)
+        self._whole = batch_size * self._course.workers    # images of a batch of all workers
         self._folder = celeba.folder
         self._indices = np.asarray(indices)
         self._paths = np.array(celeba.paths(indices))
@@ -291,8 +295,19 @@ class TrainingBatches:
             dataset = dataset.apply(tf.data.experimental.prefetch_to_device('/gpu:0', 2))
         with tf.device('/gpu:0' if device == 'gpu' else '/cpu:0'):
             self._iterator = tf.data.make_initializable_iterator(dataset)
-            xa, a, b, number, images = self._iterator.get_next()
+            values = self._iterator.get_next()
+            if self._course.workers > 1:
+                self._take, values, self._drop = collective.staged(values)
+        xa, a, b, number, images = values
         self.batch = Batch(xa, a, b, number[0], images)
+
+    def take(self, session):
+        """Read the next batch, if several workers do that before they compute.
+
+        A run that exchanges tensors must not fail in one worker only: the others would wait.
+        """
+        if self._course.workers > 1:
+            session.run(self._take)
 
     def _descriptions(self):
         """Yield (paths, a, b, batch number, list positions), each of a whole batch, without end.
@@ -301,12 +316,24 @@ class TrainingBatches:
         """
         number = self._first
         while True:
-            samples = self.stream.samples(number * self.batch_size, self.batch_size)
+            samples = self._samples(number)
             a = self._labels[samples]
-            b = a[self.stream.target_order(number, self.batch_size)]
+            if self._course.workers == 1:
+                b = a[self.stream.target_order(number, self.batch_size)]
+            else:
+                # Of the images that were drawn: what replaces a bad one, others need not know.
+                start = self._rank * self.batch_size
+                order = self.stream.target_order(number, self._whole)
+                drawn = self.stream.own_samples(self._course.position(number), self._whole)
+                b = self._labels[drawn[order[start:start + self.batch_size]]]
             yield (self._paths[samples], a, b, np.full(self.batch_size, number),
                    self._indices[samples] + 1)
             number += 1
+
+    def _samples(self, number):
+        """The samples of this worker's share of batch `number`."""
+        start = self._course.position(number) + self._rank * self.batch_size
+        return self.stream.samples(start, self.batch_size)
 
     def _dataset(self):
         n_att, decode = self._labels.shape[1], _decoder(self._img_size, self._crop)
@@ -323,18 +350,29 @@ class TrainingBatches:
     def replaced(self, number, count):
         """{'replaced_images': n} of `count` batches from `number` on, {} if there are none."""
         _warn_of_large()
-        images = self.stream.bad and self.stream.replaced(number * self.batch_size,
-                                                          count * self.batch_size)
+        images = self.stream.bad and self.stream.replaced(self._course.position(number),
+                                                          count * self._whole)
         return {'replaced_images': images} if images else {}
 
     def reorder(self, number):
         """Draw another order of all samples from batch `number` on; call `seek` after it."""
-        self.stream.reorder(number * self.batch_size)
+        self.stream.reorder(self._course.position(number))
 
     def seek(self, session, number):
-        """Make batch `number` (0-based) the next one."""
+        """Make batch `number` (0-based) the next one.
+
+        Raises:
+            RunFailed: another number of workers has shared that batch, as all newer checkpoints are
+                damaged.
+        """
+        if number < self._course.first:
+            raise RunFailed(f'the checkpoints since --batch_size {self.batch_size} was that of '
+                            f'{counted(self._course.workers, "worker")} are damaged; the same '
+                            'command without --clear goes on from the one before')
         self._first = number
         session.run(self._iterator.initializer)
+        if self._course.workers > 1:
+            session.run(self._drop)
 
     def recover(self, session, number, error):
         """Go on after a run that was to take batch `number` ended in `error`.
@@ -346,7 +384,7 @@ class TrainingBatches:
             RunFailed: the image folder is gone.
         """
         _require_folder(self._folder, 'the same command without --clear goes on')
-        samples = self.stream.samples(number * self.batch_size, self.batch_size)
+        samples = self._samples(number)
         by_path = {self._paths[sample]: sample for sample in samples}
         bad = unreadable_images(list(by_path), self._img_size, self._crop)
         if not bad:

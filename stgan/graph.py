@@ -7,20 +7,20 @@ from collections import OrderedDict
 
 from stgan import attributes, losses, models
 from stgan.loop import TrainingGraph, Update
-from tflib import checkpoint, layers, loss_scale, moving_average, tf, utils
+from tflib import checkpoint, collective, layers, loss_scale, moving_average, tf, utils
 from tflib.layers import GlorotUniform
 
 # What a random draw of the graph is for; with the run's seed and the batch number it keys the draw.
 ALPHA, BETA = range(2)
 
 
-def discriminator_terms(config, batch, alpha=None, beta=None):
+def discriminator_terms(config, batch, alpha=None, beta=None, variance=None):
     """What a D update minimizes ('d_loss') and its parts, as OrderedDict of scalars.
 
     Source: paper formulas 9 and 11.
 
     Args:
-        alpha, beta: as in `losses.gradient_penalty`.
+        alpha, beta, variance: as in `losses.gradient_penalty`.
     """
     critic = functools.partial(models.discriminate, config)
     source, target = _signed(config, batch.a), _signed(config, batch.b)
@@ -30,7 +30,7 @@ def discriminator_terms(config, batch, alpha=None, beta=None):
     (xa_logit_gan, xa_logit_att), (xb__logit_gan, _) = judge_both(critic, batch.xa, xb_)
     gan = losses.discriminator_adversarial_loss(config.mode, xa_logit_gan, xb__logit_gan)
     fake = xb_ if config.mode == 'wgan' else None
-    gp = losses.gradient_penalty(critic, batch.xa, fake, alpha, beta)
+    gp = losses.gradient_penalty(critic, batch.xa, fake, alpha, beta, variance)
     att = losses.sigmoid_cross_entropy(batch.a, xa_logit_att)
     loss = gan + config.gp_weight * gp + config.d_att_weight * att
     return OrderedDict(d_loss_gan=gan, gp=gp, d_loss_att=att, d_loss=loss)
@@ -79,18 +79,25 @@ def _uniform(shape, config, purpose, number):
     return tf.random.stateless_uniform(shape, key)
 
 
-def build(config, batch, device='cpu'):
+def build(config, batch, device='cpu', workers=None):
     """Return the `TrainingGraph` of STGAN on a `data.Batch`.
 
     D and G have loss graphs of their own: a D update computes nothing that only G needs.
+
+    Args:
+        workers: those that train together, see `collective.joined`, of whose global batch `batch`
+            is the share of this one; None: this process is alone.
     """
-    with tf.variable_scope('', initializer=GlorotUniform(config.seed)), _arrangement(device):
+    workers = workers or collective.Alone()
+    with tf.variable_scope('', initializer=GlorotUniform(config.seed)), _arrangement(device), \
+            _statistics(config, workers):
         # G first: its variables are then created in the order of the published code.
         with tf.name_scope('G_loss'):
             g_terms = generator_terms(config, batch)
         with tf.name_scope('D_loss'):
-            d_terms = discriminator_terms(config, batch, *_penalty_draws(config, batch))
-    return _add_updates(config, device, d_terms, g_terms)
+            d_terms = discriminator_terms(config, batch, *_penalty_draws(config, batch, workers),
+                                          _variance(config, batch, workers))
+    return _add_updates(config, device, d_terms, g_terms, workers)
 
 
 def _arrangement(device):
@@ -102,13 +109,37 @@ def _arrangement(device):
     return layers.products() if device == 'cpu' else layers.sums_by_rows()
 
 
-def _penalty_draws(config, batch):
-    """(alpha [N,1,1,1], beta [N,S,S,3]) of `losses.gradient_penalty`, keyed by the batch number."""
-    return (_uniform([config.batch_size, 1, 1, 1], config, ALPHA, batch.number),
-            _uniform(tf.shape(batch.xa), config, BETA, batch.number))
+def _statistics(config, workers):
+    """The scope of whose statistics batch norms take."""
+    if config.sync_bn and workers.size > 1:
+        return layers.shared_statistics(workers.gather)
+    return contextlib.nullcontext()
 
 
-def _add_updates(config, device, d_terms, g_terms):
+def _penalty_draws(config, batch, workers):
+    """(alpha [N,1,1,1], beta [N,S,S,3]) of `losses.gradient_penalty`, keyed by the batch number.
+
+    Each of several workers takes its share of what one draws for all their images.
+    """
+    sizes = [config.batch_size, 1, 1, 1], tf.shape(batch.xa)
+    if workers.size == 1:
+        return [_uniform(size, config, purpose, batch.number)
+                for purpose, size in zip((ALPHA, BETA), sizes)]
+    first = workers.rank * config.batch_size
+    return [_uniform(tf.concat([[workers.size * config.batch_size], size[1:]], 0), config, purpose,
+                     batch.number)[first:first + config.batch_size]
+            for purpose, size in zip((ALPHA, BETA), sizes)]
+
+
+def _variance(config, batch, workers):
+    """The variance of all workers' images if a DRAGAN point needs it, else None."""
+    if workers.size == 1 or config.mode == 'wgan':
+        return None
+    moments = tf.nn.moments(batch.xa, list(range(batch.xa.shape.ndims)))
+    return layers.pooled_moments(workers.gather(tf.stack(moments)))[1]
+
+
+def _add_updates(config, device, d_terms, g_terms, workers):
     """Return the `TrainingGraph` that minimizes `d_loss` of the former and `g_loss` of the latter.
 
     Args:
@@ -119,14 +150,30 @@ def _add_updates(config, device, d_terms, g_terms):
     g_variables = utils.trainable_variables(*models.GENERATOR_SCOPES)
     counter = utils.iteration_counter()
     # The order decides which of beta1_power and beta1_power_1 is whose.
-    d_update = _update(config, device, 'D', d_terms, d_variables, rate)
-    g_update = _update(config, device, 'G', g_terms, g_variables, rate)
+    with workers.in_order():
+        d_update = _update(config, device, 'D', d_terms, d_variables, rate, workers)
+    with workers.in_order():
+        g_update = _update(config, device, 'G', g_terms, g_variables, rate, workers)
+        if workers.size > 1 and not config.sync_bn:
+            g_update = g_update._replace(op=_common_statistics(g_update.op, workers))
     if config.ema_decay:
         g_update = g_update._replace(op=_average(config, counter, g_update.op))
     # After the update even if that is skipped: the counter tells the place in the data.
     with tf.control_dependencies([g_update.op]):
         g_update = g_update._replace(op=counter.assign_add(1, read_value=False))
     return TrainingGraph([d_update] * config.n_d + [g_update], counter, rate)
+
+
+def _common_statistics(update, workers):
+    """Return the operation that gives all workers the mean of their batch norm averages.
+
+    Once an iteration: whenever weights are saved or used they are the same everywhere then.
+    """
+    moving = [v for v in tf.global_variables()
+              if v.op.name.rpartition('/')[2] in ('moving_mean', 'moving_variance')]
+    with tf.control_dependencies([update]):
+        averages = workers.average([v.read_value() for v in moving])
+    return tf.group(update, *[v.assign(average) for v, average in zip(moving, averages)])
 
 
 def _average(config, counter, update):
@@ -137,19 +184,28 @@ def _average(config, counter, update):
         return moving_average.update(variables, config.ema_decay, counter.read_value())
 
 
-def _update(config, device, network, terms, variables, rate):
-    """The `Update` of network 'D' or 'G'; in mixed precision its loss is scaled."""
+def _update(config, device, network, terms, variables, rate, workers):
+    """The `Update` of network 'D' or 'G'; in mixed precision its loss is scaled.
+
+    Several workers average gradients before they look for overflows, and the terms: what is not
+    finite in one is not finite in all.
+    """
     name = network.lower()
     loss = terms[f'{name}_loss']
     optimizer = loss_scale.Adam(rate, beta1=0.5)
     if config.precision != 'mixed':
-        step = utils.minimize(optimizer, loss, variables, terms.values())
-        return Update(step, terms, network)
+        step = utils.minimize(optimizer, loss, variables, terms.values(), workers.average)
+        return Update(step, _averaged(terms, workers), network)
     optimizer, manager = loss_scale.make_optimizer(optimizer, name, config.loss_scale, device,
                                                    config.fixed_loss_scale)
-    step = utils.minimize(optimizer, loss, variables, terms.values())
+    step = utils.minimize(optimizer, loss, variables, terms.values(), workers.average)
     with tf.control_dependencies([step]):
-        terms = OrderedDict(terms)
+        terms = _averaged(terms, workers)
         terms[f'{name}_loss_scale'] = tf.identity(manager.scale)
         terms[f'{name}_skipped'] = tf.identity(manager.skipped)
     return Update(step, terms, network)
+
+
+def _averaged(terms, workers):
+    """{name: scalar} averaged over all workers."""
+    return OrderedDict(zip(terms, workers.average(terms.values())))

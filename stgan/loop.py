@@ -14,6 +14,7 @@ from typing import Callable, List, NamedTuple
 import numpy as np
 
 from pylib import (
+    Interrupted,
     NotFinite,
     StopRequest,
     UserError,
@@ -27,7 +28,15 @@ from pylib import (
     write_json,
 )
 from stgan.config import CHECKPOINTS, METRICS, ROLLBACKS, SUMMARIES
-from tflib import checkpoint, faults, loss_scale, summary, tf
+from tflib import (
+    checkpoint,
+    collective,
+    faults,
+    loss_scale,
+    quiet_native_code,
+    summary,
+    tf,
+)
 
 _CHECKPOINT = re.compile(r'Epoch_\((\d+)\)_\((\d+)of(\d+)\)\.ckpt')
 
@@ -61,18 +70,23 @@ class Schedule(NamedTuple):
     time_limit: float = 0
     on_nan: str = 'stop'
     log_images: bool = False
+    lead: int = 0               # iterations, see `stream.Course.lead`
 
     @property
     def total(self):
         """Iterations of the whole run."""
-        return self.epochs * self.iterations
+        return self.epochs * self.iterations - self.lead
+
+    def epoch_after(self, iteration):
+        """0-based epoch of what comes after `iteration` iterations."""
+        return (iteration + self.lead) // self.iterations
 
     def checkpoint_name(self, iteration):
         """Name of the checkpoint after `iteration` iterations: `Epoch_(e)_(iofn).ckpt`.
 
         e: 0-based epoch; i: 1-based iteration in it, of n (csmliu/STGAN train.py@8a206ad).
         """
-        epoch, in_epoch = divmod(iteration - 1, self.iterations)
+        epoch, in_epoch = divmod(iteration + self.lead - 1, self.iterations)
         return f'Epoch_({epoch})_({in_epoch + 1}of{self.iterations}).ckpt'
 
     def keeps_for_good(self, checkpoint_name):
@@ -94,14 +108,16 @@ class Schedule(NamedTuple):
 
     def _is_due(self, iteration, *intervals):
         """At the end, and after every interval; one of 0 is none."""
-        return iteration == self.total or any(each and iteration % each == 0
+        return iteration == self.total or any(each and (iteration + self.lead) % each == 0
                                               for each in intervals)
 
 
-def fit(folder, graph, batches, schedule, report, open_session, newest=None, initialize=None):
+def fit(folder, graph, batches, schedule, report, open_session, newest=None, initialize=None,
+        workers=None, reorderings=None):
     """Run a training graph to the end of its schedule.
 
     Writes checkpoints/, summaries/ and metrics.jsonl into `folder`, which nothing else may do.
+    Of several workers the first one does; the others read nothing there, either.
 
     Args:
         batches: the `data.TrainingBatches` that the graph reads.
@@ -110,6 +126,9 @@ def fit(folder, graph, batches, schedule, report, open_session, newest=None, ini
         open_session: function that opens the session, such as a partial `utils.session`.
         newest: checkpoint to go on from; None: this is a new run.
         initialize: function (session) that gives a new run other weights than random ones.
+        workers: those that train together, see `collective.joined`, all of which call this; None:
+            this process is alone.
+        reorderings: the iterations of the `Rollbacks`, which the first worker tells the others.
 
     Raises:
         UserError: the checkpoint does not fit.
@@ -118,13 +137,16 @@ def fit(folder, graph, batches, schedule, report, open_session, newest=None, ini
         Interrupted: after SIGINT, SIGTERM or the time limit, when the iteration is finished and
             saved.
     """
-    run = _Run(folder, graph, batches, schedule, report, initialize)
+    workers = workers or collective.Alone()
+    if workers.rank:
+        run = _Follower(folder, graph, batches, schedule, workers, reorderings)
+    else:
+        run = _Run(folder, graph, batches, schedule, workers, report, initialize)
     try:
         with open_session() as session, StopRequest(schedule.time_limit) as stop:
             run.start(session, newest)
             if run.iteration >= schedule.total:
-                print('nothing to do: all epochs are trained; raise --epoch to train on',
-                      flush=True)
+                run.say('nothing to do: all epochs are trained; raise --epoch to train on')
                 return
             with run.logged():
                 _iterate(run, schedule, stop)
@@ -137,15 +159,16 @@ def _iterate(run, schedule, stop):
     while run.iteration < schedule.total:
         try:
             run.iterate()
-            stopping = stop.requested
+            stopping = run.agreed_status(stop.exit_status)
             run.save_what_is_due(stopping)
         except NotFinite as error:
             run.go_back(error)
             continue
         if stopping and run.iteration < schedule.total:
-            raise stop.interruption(
-                f'stopped and saved after iteration {run.iteration} of {schedule.total}; the same '
-                'command without --clear goes on')
+            message = (f'stopped and saved after iteration {run.iteration} of {schedule.total}; '
+                       'the same command without --clear goes on')
+            raise (stop.interruption(message) if stop.requested else
+                   Interrupted(f'another worker was told to stop: {message}', stopping))
 
 
 class _Run:
@@ -155,15 +178,27 @@ class _Run:
         iteration: how many are finished.
     """
 
-    def __init__(self, folder, graph, batches, schedule, report, initialize):
-        self._folder, self._graph, self._batches = folder, graph, batches
-        self._schedule, self._report, self._initialize = schedule, report, initialize
-        self._groups = {name: update.group for update in graph.updates for name in update.terms}
+    def __init__(self, folder, graph, batches, schedule, workers, report, initialize):
+        self._report, self._initialize = report, initialize
         self._checkpoints = checkpoint.Checkpoints(
             os.path.join(folder, CHECKPOINTS), schedule.num_ckpt, schedule.keeps_for_good)
         remove_unfinished(folder, self._checkpoints.folder)
-        self._rollbacks, self._skipped = Rollbacks(folder, schedule.on_nan), (
-            loss_scale.skipped_counts())
+        self._prepare(folder, graph, batches, schedule, workers,
+                      Rollbacks(folder, schedule.on_nan))
+
+    def _prepare(self, folder, graph, batches, schedule, workers, rollbacks):
+        """What is alike in all workers."""
+        self._folder, self._graph, self._batches = folder, graph, batches
+        self._schedule, self._workers, self._rollbacks = schedule, workers, rollbacks
+        self._agree = workers.agreement()
+        if workers.size > 1:
+            self._share = workers.broadcast(tf.global_variables())
+        self._images = []
+        if schedule.log_images:
+            images = batches.batch.images
+            self._images = [images if workers.size == 1 else workers.gather(images)]
+        self._groups = {name: update.group for update in graph.updates for name in update.terms}
+        self._skipped = loss_scale.skipped_counts()
         self.iteration, self._read_again = 0, None
         for iteration in self._rollbacks.iterations:
             batches.reorder(self._first_batch(iteration))
@@ -172,11 +207,16 @@ class _Run:
         """Load the checkpoint `newest`, or the weights of a new run."""
         self._session = session
         self._load(newest)
-        print(f'{"resuming after" if self.iteration else "starting at"} iteration '
-              f'{self.iteration} of {self._schedule.total}'
-              + (f', from {newest}' if newest else ''), flush=True)
+        self.say(f'{"resuming after" if self.iteration else "starting at"} iteration '
+                 f'{self.iteration} of {self._schedule.total}'
+                 + (f', from {newest}' if newest else ''))
         if self.iteration and self._schedule.reports(self.iteration):
             self._make_up_for_report()
+
+    @staticmethod
+    def say(text):
+        """Print a line."""
+        print(text, flush=True)
 
     def _load(self, newest):
         """Give all variables their values."""
@@ -185,6 +225,12 @@ class _Run:
             self._checkpoints.restore(self._session, newest)
         elif self._initialize:
             self._initialize(self._session)
+        self._take_over()
+
+    def _take_over(self):
+        """Begin with the values that the variables of the first worker have."""
+        if self._workers.size > 1:
+            self._session.run(self._share)
         self.iteration = int(self._session.run(self._graph.counter))
         self._overflows = Overflows(self._session.run(self._skipped))
 
@@ -217,13 +263,20 @@ class _Run:
         """Number of the first batch after so many iterations."""
         return iteration * len(self._graph.updates)
 
+    def agreed_status(self, status):
+        """The exit status with which all workers are to stop now; 0: none is told to.
+
+        Signals reach them at different times.
+        """
+        return self._agree(self._session, status)
+
     def iterate(self):
         """Run all updates once, and log them.
 
         Raises:
             NotFinite: from then on the weights are not to be used.
         """
-        began, epoch = time.monotonic(), self.iteration // self._schedule.iterations
+        began, epoch = time.monotonic(), self._schedule.epoch_after(self.iteration)
         first = self._first_batch(self.iteration)
         rate = self._schedule.learning_rate(epoch)
         terms, images = OrderedDict(), []
@@ -247,11 +300,10 @@ class _Run:
             (its terms as floats, a list that holds the list positions of its images if they are
             to be logged).
         """
-        fetches = [update.terms, update.op]
-        if self._schedule.log_images:
-            fetches.append(self._batches.batch.images)
+        fetches = [update.terms, update.op, *self._images]
         while True:
             try:
+                self._batches.take(self._session)
                 values, _, *images = self._session.run(fetches, {self._graph.learning_rate: rate})
             except tf.errors.OpError as error:
                 if not faults.is_of_reading(error):
@@ -259,7 +311,7 @@ class _Run:
                 self._recover(number, error)
             else:
                 return (OrderedDict((name, float(value)) for name, value in values.items()),
-                        [positions.tolist() for positions in images])
+                        [positions.ravel().tolist() for positions in images])
 
     def _recover(self, number, error):
         """Make batch `number`, which could not be read, the next one again; once for no reason."""
@@ -299,6 +351,46 @@ class _Run:
         self._batches.seek(self._session, first)
         self._log.rewind(self.iteration)
         self._progress.go_back(self.iteration)
+
+
+class _Follower(_Run):
+    """What the other workers do in an iteration: the same, but they save and show nothing."""
+
+    def __init__(self, folder, graph, batches, schedule, workers, reorderings):
+        self._checkpoints = checkpoint.NoCheckpoints(os.path.join(folder, CHECKPOINTS))
+        self._report = _Nothing()
+        self._prepare(folder, graph, batches, schedule, workers,
+                      RollbacksElsewhere(schedule.on_nan, reorderings))
+
+    @staticmethod
+    def say(text):
+        """Print nothing."""
+
+    def _load(self, newest):
+        """Give all variables their values."""
+        self._session.run(tf.global_variables_initializer())
+        self._take_over()
+
+    def _make_up_for_report(self):
+        """Nothing: it is the first worker's."""
+
+    @contextlib.contextmanager
+    def logged(self):
+        """Context of the iterations: their place in the data."""
+        # What TensorFlow remarks on reading images, the first worker's sample images have hidden.
+        with quiet_native_code():
+            self._batches.seek(self._session, self._first_batch(self.iteration))
+        self._log = self._progress = _Nothing()
+        yield
+
+
+class _Nothing:
+    """A log, a progress bar and a report of which nothing is seen."""
+
+    def write(self, *arguments):
+        """Nothing, as all the rest."""
+
+    sync = rewind = advance = say = go_back = write
 
 
 class _Progress:
@@ -361,16 +453,33 @@ class Rollbacks:
         if self._policy != 'rollback':
             raise NotFinite(f'{error}; --on_nan rollback goes on from there with the data in '
                             'another order, and a lower --lr may help')
-        if len(self._records) >= self.MOST:
+        if len(self.iterations) >= self.MOST:
             raise NotFinite(f'{error}; stopped after {self.MOST} rollbacks')
+        self._allowed(error, len(self.iterations) + 1)
+
+    def _allowed(self, error, number):
         warn(f'{error}; going back, with the data in another order from there (rollback '
-             f'{len(self._records) + 1} of {self.MOST} at most)')
+             f'{number} of {self.MOST} at most)')
 
     def add(self, iteration, error):
         """Take note that the run goes on after `iteration` because of `error`."""
         self._records.append(OrderedDict(iteration=iteration, reason=str(error)))
         self.iterations.append(iteration)
         write_json(self._path, {'rollbacks': self._records})
+
+
+class RollbacksElsewhere(Rollbacks):
+    """The rollbacks of a run whose first worker keeps them."""
+
+    def __init__(self, policy, iterations):
+        self._policy, self.iterations = policy, list(iterations)
+
+    def _allowed(self, error, number):
+        """Nothing: the first worker warns."""
+
+    def add(self, iteration, error):
+        """Take note that the run goes on after `iteration`."""
+        self.iterations.append(iteration)
 
 
 class Overflows:

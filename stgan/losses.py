@@ -50,7 +50,7 @@ def reconstruction_loss(x, x_):
     return tf.reduce_mean(tf.abs(x - x_))
 
 
-def gradient_penalty(critic, real, fake=None, alpha=None, beta=None):
+def gradient_penalty(critic, real, fake=None, alpha=None, beta=None, variance=None):
     """Mean squared distance of the critic's gradient norm from one.
 
     Gulrajani et al., "Improved training of Wasserstein GANs", 2017 (between real and fake), or
@@ -61,13 +61,15 @@ def gradient_penalty(critic, real, fake=None, alpha=None, beta=None):
         real, fake: images [N,H,W,3].
         alpha: position between both points, [N,1,1,1] or a scalar in [0,1]; None draws it.
         beta: strength of the DRAGAN noise, like `real` or a scalar in [0,1]; None draws it.
+        variance: of the images' values, a scalar, for the DRAGAN noise; None: that of `real`.
     """
     with tf.name_scope('gradient_penalty'):
         if fake is None:
             if beta is None:
                 beta = tf.random_uniform(tf.shape(real))
             # The deviation of the whole batch tensor, as published (a scalar).
-            _, variance = tf.nn.moments(real, list(range(real.shape.ndims)))
+            if variance is None:
+                _, variance = tf.nn.moments(real, list(range(real.shape.ndims)))
             fake = real + 0.5 * tf.sqrt(variance) * beta
         if alpha is None:
             alpha = tf.random_uniform([tf.shape(real)[0]] + [1] * (real.shape.ndims - 1))

@@ -1,5 +1,6 @@
 """A run of train.py: options -> data -> training graph -> loop."""
 
+import contextlib
 import functools
 import os
 import sys
@@ -8,19 +9,21 @@ import numpy as np
 
 import imlib
 from pylib import FolderLock, UserError, counted, remove_unfinished, warn
-from stgan import attributes, commands, data, editing, loop, reports, sheets
+from stgan import attributes, commands, data, distributed, editing, loop, reports, sheets
 from stgan.celeba import CelebA
 from stgan.config import (
     CHECKPOINTS,
     SAMPLES,
     SETTING,
+    WORKERS,
     changed_options,
     fixed_differences,
     load_config,
 )
 from stgan.graph import build
 from stgan.models import GENERATOR_SCOPES
-from tflib import checkpoint, moving_average, npu, tf, utils
+from stgan.stream import Course, changed_course
+from tflib import checkpoint, collective, moving_average, npu, tf, utils
 
 
 def learning_rate(config, epoch):
@@ -80,35 +83,54 @@ def train(config, clear=False):
         UserError: bad input, or another process trains this experiment.
         RunFailed, Interrupted: see `loop.fit`.
     """
-    if not clear:
+    with collective.joined(config.distribute, config.worker_timeout) as workers:
+        _train(config, clear, workers)
+
+
+def _train(config, clear, workers):
+    """`train` of one of the workers; the first one reads and writes the folder."""
+    if not clear and not workers.rank:
         _check_resumable(config)
-    utils.select_gpus(config.gpu)
+    utils.select_gpus(collective.gpus_of(config.gpu, workers))
     npu_options(config, config.device)    # illegal ones are found before an adapter is loaded
-    device = utils.resolve_device(config.device)
-    open_session = _session_opener(config, device)
+    device = workers.device = utils.resolve_device(config.device)
+    if device == 'npu' and workers.size > 1:
+        raise UserError('--device npu: NPUs are trained on alone so far; take --distribute none')
+    open_session = _session_opener(config, device, workers)
     if config.img_size == 2 ** config.dis_layers:
         warn(f'--dis_layers {config.dis_layers}: leaves a single pixel of --img_size '
              f'{config.img_size}, which instance norm makes constant: D will not learn')
     celeba = CelebA(config.dataroot, config.atts, config.split, config.use_cropped_img)
     indices = celeba.part('train')[:config.train_image_num or None]
-    schedule = _schedule(config, len(indices), celeba)
-    with FolderLock(config.folder), tf.Graph().as_default():
+    _schedule(config, len(indices), celeba, Course(config.batch_size, config.n_d + 1,
+                                                   [(0, workers.size)]))
+    with contextlib.nullcontext() if workers.rank else FolderLock(config.folder), \
+            tf.Graph().as_default(), workers.scope():
+        state = {} if workers.rank else _state(config, clear, workers.size)
+        state = distributed.meet(workers, config, device, celeba, indices, state)
+        course = Course(config.batch_size, config.n_d + 1, state['changes'])
+        schedule = _schedule(config, len(indices), celeba, course)
         batches = data.TrainingBatches(celeba, indices, config.img_size, config.batch_size,
-                                       config.seed, config.max_bad_images, device)
-        graph = build(config, batches.batch, device)
-        samples = SampleGrid(config, celeba)
-        newest = None if clear else checkpoint.latest(os.path.join(config.folder, CHECKPOINTS))
+                                       config.seed, config.max_bad_images, device, course,
+                                       workers.rank)
+        graph = build(config, batches.batch, device, workers)
+        if workers.rank:
+            loop.fit(config.folder, graph, batches, schedule, None, open_session, workers=workers,
+                     reorderings=state['rollbacks'])
+            return
+        samples, newest = SampleGrid(config, celeba), state['newest']
         if newest:
             checkpoint.check_fits(newest, tf.global_variables())
         initialize = _initializer(config) if config.init_checkpoint else None
-        _print_banner(config, device, celeba, len(indices), schedule)
+        _print_banner(config, device, celeba, len(indices), schedule, workers)
         if clear:
             # Test sheets stay: they are test.py's.
-            loop.remove_training(config.folder, SETTING, SAMPLES)
+            loop.remove_training(config.folder, SETTING, SAMPLES, WORKERS)
         remove_unfinished(samples.folder)
         config.save(config.folder)
+        distributed.write_changes(config.folder, state['changes'])
         loop.fit(config.folder, graph, batches, schedule, samples, open_session, newest,
-                 initialize)
+                 initialize, workers)
     if batches.stream.bad:
         print(f'{counted(len(batches.stream.bad), "unusable image")} replaced by others')
     test = commands.command_line('test.py', f'--experiment_name={config.experiment_name}',
@@ -117,15 +139,27 @@ def train(config, clear=False):
     reports.name_report(config.folder)
 
 
-def _session_opener(config, device):
+def _state(config, clear, workers):
+    """What the first worker finds in the folder and tells the others, see `distributed.meet`."""
+    if clear:
+        return {'newest': None, 'changes': [(0, workers)], 'rollbacks': []}
+    newest = checkpoint.latest(os.path.join(config.folder, CHECKPOINTS))
+    iteration = checkpoint.iteration_of(newest) if newest else 0
+    changes = distributed.read_changes(config.folder) if newest else []
+    return {'newest': newest, 'changes': changed_course(changes, iteration, workers),
+            'rollbacks': loop.Rollbacks(config.folder, config.on_nan).iterations}
+
+
+def _session_opener(config, device, workers):
     """A function without arguments that opens the run's session on the current graph."""
     options = npu_options(config, device)
+    threads = collective.threads_of(config.threads, workers)
     # Now, as what is impossible or unusable has to be found before anything is written.
-    session_config = utils.session_config(device, config.precision, config.threads, options)
+    session_config = utils.session_config(device, config.precision, threads, options)
     if device == 'npu':
         npu.prepare_session(session_config)
-    return functools.partial(utils.session, device, config.threads, precision=config.precision,
-                             npu_options=options)
+    return functools.partial(utils.session, device, threads, precision=config.precision,
+                             npu_options=options, workers=workers)
 
 
 def _initializer(config):
@@ -172,17 +206,18 @@ def run(config, clear=False, show_session=False):
     print('\n'.join(utils.describe_session(session_config, device, config.precision)))
 
 
-def _schedule(config, images, celeba):
-    iterations = images // (config.batch_size * (config.n_d + 1))
+def _schedule(config, images, celeba, course):
+    iterations = course.iterations(images)
     if not iterations:
+        of_all = f' of each of {course.workers} workers' if course.workers > 1 else ''
         raise UserError(f'--batch_size {config.batch_size}: an iteration takes '
-                        f'{config.batch_size * (config.n_d + 1)} images (n_d + 1 batches), but '
-                        f'there are {images} to train on ({celeba.split})')
+                        f'{course.workers * config.batch_size * (config.n_d + 1)} images (n_d + 1 '
+                        f'batches{of_all}), but there are {images} to train on ({celeba.split})')
     return loop.Schedule(
         config.epoch, iterations, functools.partial(learning_rate, config),
         save_freq=config.save_freq or iterations, sample_freq=config.sample_freq or iterations,
         num_ckpt=config.num_ckpt, keep_every=config.keep_every, time_limit=config.time_limit,
-        on_nan=config.on_nan, log_images=config.log_images)
+        on_nan=config.on_nan, log_images=config.log_images, lead=course.lead(images))
 
 
 def _check_resumable(config):
@@ -205,19 +240,24 @@ def _check_resumable(config):
                         '--experiment_name')
 
 
-def _print_banner(config, device, celeba, train_images, schedule):
+def _print_banner(config, device, celeba, train_images, schedule, workers):
     why = f'--device {config.device}' if config.device != 'auto' else (
         'found a GPU' if device == 'gpu' else 'NO GPU FOUND, which full-size training needs')
     print(f'experiment  {config.folder}')
     print(f'device      {device.upper()} ({why})')
     print(f'precision   {utils.describe_precision(device, config.precision)}')
     print(f'TensorFlow  {utils.tensorflow_version()}, Python {sys.version.split()[0]}')
+    if workers.size > 1:
+        print(f'workers     {workers.size} ({", ".join(workers.addresses)}); an update takes '
+              f'{workers.size} x {config.batch_size} = {workers.size * config.batch_size} images, '
+              f'with learning rate {config.lr:g} as for one')
     print(f'images      {train_images} train, {len(celeba.part("val"))} val, '
           f'{len(celeba.part("test"))} test ({celeba.split})')
     for note in celeba.notes:
         print(f'{"":12}{note}')
     print(f'iterations  {schedule.iterations} an epoch, {schedule.epochs} epochs; one is '
-          f'{config.n_d} D updates and 1 G update, each on {config.batch_size} images')
+          f'{config.n_d} D updates and 1 G update, each on '
+          f'{workers.size * config.batch_size} images')
     for number, line in enumerate(changed_options(config)):
         print(f'{"" if number else "options":12}{line}')
     sys.stdout.flush()

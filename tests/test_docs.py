@@ -38,7 +38,8 @@ def commands(lines):
     found = []
     for line in lines:
         folder = ''
-        for part in line.split('&&'):
+        # What stands after -- is a command of its own, which the one before it starts.
+        for part in line.replace(' -- ', ' && python ').split('&&'):
             if not re.match(r'\s*(python|bash|cd) ', part):
                 continue
             program, *words = shlex.split(part, comments=True)

@@ -194,8 +194,7 @@ def _listed(folder):
 
 def _age_order(path):
     try:
-        with reader(path) as opened:
-            iterations = int(opened.get_tensor('counter/counter'))
+        iterations = iteration_of(path)
     except _UNREADABLE:
         iterations = -1
     times = [os.path.getmtime(name) for name in _files(path)]
@@ -260,6 +259,12 @@ def variables_in(path):
             return dict(opened.get_variable_to_shape_map())
     except _UNREADABLE as error:
         raise UserError(f'{path}: not a readable checkpoint ({utils.reason(error)})') from None
+
+
+def iteration_of(path):
+    """How many iterations are finished in a sound checkpoint of a training."""
+    with reader(path) as opened:
+        return int(opened.get_tensor('counter/counter'))
 
 
 def _is_slot(name, names):
@@ -377,6 +382,25 @@ def tensors(path, scopes):
         value.set_shape(shapes[name])
         return value
     return {name: tensor(read) for name, read in _read_of(shapes, scopes).items()}
+
+
+class NoCheckpoints:
+    """In the place of `Checkpoints` in a process that saves nothing, as another one does.
+
+    Args:
+        folder: theirs.
+    """
+
+    def __init__(self, folder):
+        self.folder = folder
+        self._variables = [v for v in tf.global_variables() if v.dtype.base_dtype.is_floating]
+        self._finite = loss_scale.all_finite([v.read_value() for v in self._variables])
+
+    def save(self, session, name):
+        """Raise NotFinite where `Checkpoints.save` does."""
+        if not session.run(self._finite):
+            raise NotFinite(f'{os.path.join(self.folder, name)}: not saved, variables are not '
+                            'finite')
 
 
 class Checkpoints:

@@ -75,11 +75,47 @@ def batch_norm(x, is_training, decay=0.999, epsilon=BATCH_NORM_EPSILON):
         if not is_training:
             return tf.nn.fused_batch_norm(x, gamma, beta, mean, variance, epsilon,
                                           is_training=False)[0]
-        y, batch_mean, batch_variance = tf.nn.fused_batch_norm(x, gamma, beta, epsilon=epsilon)
+        y, batch_mean, batch_variance = _normalized_by_batch(x, gamma, beta, epsilon)
         updates = [tf.assign_sub(moving, (moving - batch) * (1. - decay))
                    for moving, batch in ((mean, batch_mean), (variance, batch_variance))]
         with tf.control_dependencies(updates):
             return tf.identity(y)
+
+
+def _normalized_by_batch(x, gamma, beta, epsilon):
+    """(normalized x, mean [C], variance [C]) as of `tf.nn.fused_batch_norm`.
+
+    That normalizes by the variance of the batch, and gives out the estimate of all images' that has
+    no bias, which is n/(n-1) times as large.
+    """
+    gather = _arranged.gather
+    if gather is None:
+        return tf.nn.fused_batch_norm(x, gamma, beta, epsilon=epsilon)
+    rows = gather(tf.stack(tf.nn.moments(x, [0, 1, 2])))
+    mean, variance = pooled_moments(rows)
+    count = tf.cast(tf.size(x[..., 0]), tf.float32) * rows.shape.as_list()[0]
+    return (tf.nn.batch_normalization(x, mean, variance, beta, gamma, epsilon), mean,
+            variance * (count / (count - 1.)))
+
+
+def pooled_moments(rows):
+    """(mean, variance) of all values of several samples of one size.
+
+    Args:
+        rows: [samples,2,...], the mean and the variance of each.
+    """
+    means, variances = rows[:, 0], rows[:, 1]
+    mean = tf.reduce_mean(means, 0)
+    return mean, tf.reduce_mean(variances + tf.squared_difference(means, mean), 0)
+
+
+def shared_statistics(gather):
+    """Let batch norms take the statistics of the batches of several processes.
+
+    Args:
+        gather: function from a tensor to [processes, *its shape]; see `collective.Alone.gather`.
+    """
+    return _arrange('gather', gather)
 
 
 @float32_scope()
@@ -160,15 +196,16 @@ class _Arranged(threading.local):
     """Which of the arrangements below hold; of each thread, as TensorFlow's own scopes are."""
 
     products = sums_by_rows = False
+    gather = None
 
 
 _arranged = _Arranged()
 
 
 @contextlib.contextmanager
-def _arrange(name):
+def _arrange(name, value=True):
     before = getattr(_arranged, name)
-    setattr(_arranged, name, True)
+    setattr(_arranged, name, value)
     try:
         yield
     finally:

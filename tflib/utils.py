@@ -3,7 +3,7 @@
 import os
 
 from pylib import UserError, in_command, usable_cores
-from tflib import npu, quiet_native_code, tf
+from tflib import collective, npu, quiet_native_code, tf
 
 try:
     from importlib import metadata
@@ -111,15 +111,18 @@ def _rewrite_to_16_bits(rewrite, device):
 
 
 def session(device='cpu', threads=-1, graph=None, precision='high', npu_options=None,
-            optimize=True):
-    """Open a session on `graph` (default: the current graph); see `session_config`."""
+            optimize=True, workers=None):
+    """Open a session on `graph` (default: the current graph); see `session_config`.
+
+    Args:
+        workers: those that train together, see `collective.joined`; None: this process is alone.
+    """
     config = session_config(device, precision, threads, npu_options, optimize)
     if device == 'npu':
         npu.prepare_session(config)
     if device == 'gpu':
         _allow_tf32(precision != 'high')
-    with quiet_native_code():
-        return tf.Session(graph=graph, config=config)
+    return (workers or collective.Alone()).session(config, graph)
 
 
 def _allow_tf32(allowed):
@@ -182,7 +185,7 @@ def reason(error):
     return lines[-1 if place else 0].rpartition('; ')[2]
 
 
-def minimize(optimizer, loss, variables, reported):
+def minimize(optimizer, loss, variables, reported, average=list):
     """Return the operation of an optimizer step that waits for all that reads the variables.
 
     Within a session run a variable may be read before or after its update. A gradient may not need
@@ -192,11 +195,13 @@ def minimize(optimizer, loss, variables, reported):
         optimizer: with compute_gradients() and apply_gradients().
         loss: scalar; variables: what it is minimized by.
         reported: tensors that are to be computed from the variables as they are before the step.
+        average: function from the list of gradients to those that the step takes.
     """
     # Without those that the loss does not depend on: not every optimizer takes a gradient of None.
     pairs = [(gradient, variable) for gradient, variable in
              optimizer.compute_gradients(loss, variables) if gradient is not None]
-    gradients = [gradient for gradient, _ in pairs]
+    gradients = average([gradient for gradient, _ in pairs])
+    pairs = [(gradient, variable) for gradient, (_, variable) in zip(gradients, pairs)]
     with tf.control_dependencies(gradients + list(reported)), npu.float32_scope():
         return optimizer.apply_gradients(pairs)
 

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -36,6 +37,7 @@ from pylib import (
     usable_cores,
     write_json,
 )
+from pylib.launching import free_ports
 from scripts._checkout import ROOT
 from stgan import attributes, metrics, sheets
 from stgan.config import CHECKPOINTS, RunConfig
@@ -74,24 +76,26 @@ def matrix_product(dtype, device='cpu', size=PRODUCT_SIZE):
     return lambda: session.run(product.op)
 
 
-def training_iteration(config, build, device='cpu'):
+def training_iteration(config, build, device='cpu', workers=None):
     """A function that runs one training iteration of `config` on an unchanging batch.
 
     Args:
         build: `graph.build`, or a function like it.
+        workers: those that train together, see `collective.joined`; None: this process is alone.
     """
     from stgan import data
-    from tflib import tf, utils
+    from tflib import collective, tf, utils
 
+    workers, together = workers or collective.Alone(), [workers] if workers else []
     random = np.random.RandomState(0)
     shape = [config.batch_size, config.img_size, config.img_size, 3]
-    with tf.Graph().as_default() as graph:
+    with tf.Graph().as_default() as graph, workers.scope():
         labels = [tf.constant(random.randint(0, 2, [config.batch_size, config.n_att]))
                   for _ in range(2)]
         batch = data.Batch(tf.constant(random.uniform(-1, 1, shape), tf.float32), *labels,
                            number=tf.constant(0, tf.int64))
-        built = build(config, batch, device)
-        session = utils.session(device, config.threads, graph, config.precision)
+        built = build(config, batch, device, *together)
+        session = utils.session(device, config.threads, graph, config.precision, workers=workers)
         session.run(tf.global_variables_initializer())
 
     def iterate():
@@ -109,6 +113,35 @@ def training_way(config, plain):
         return training_iteration(config, build_plainly)
     keep_freed_memory()
     return training_iteration(config, build)
+
+
+def training_worker(config, addresses, rank, exchanging):
+    """`training_iteration` of one of several workers at once, whether they exchange or not.
+
+    Returns:
+        A function that returns how many bytes this one has sent, in a ring of them, in a call.
+    """
+    from stgan.graph import build
+    from stgan.models import GENERATOR_SCOPES
+    from tflib import collective, utils
+
+    workers = collective.TensorFlowWorkers(addresses, rank)
+    workers.meet({})
+    exchanging, sizes = exchanging and workers.size > 1, []
+
+    def build_and_count(*arguments):
+        built = build(*arguments)
+        for repeats, scopes in ((config.n_d, ['D']), (1, GENERATOR_SCOPES)):
+            sizes.extend([v.shape.num_elements()
+                          for v in utils.trainable_variables(*scopes)] * repeats)
+        return built
+    iterate = training_iteration(config, build_and_count, workers=workers if exchanging else None)
+
+    def iterate_and_count():
+        iterate()
+        count = len(addresses)
+        return int(sum(sizes)) * 4 * 2 * (count - 1) // count if exchanging else 0
+    return iterate_and_count
 
 
 def editing_way(config, precision, plain, images, edits):
@@ -232,6 +265,20 @@ class Benchmark:
                        'fast': fast_way.memory, 'ratio': fast_way.memory / plain_way.memory,
                        'unit': 'MB'}
 
+    def scale(self):
+        """Workers that share this machine's cores: each by itself, and averaging gradients."""
+        for batch_size in self.args.batch_sizes:
+            for count in self.args.workers:
+                config = dataclasses.replace(self.config, batch_size=batch_size,
+                                             threads=max(1, usable_cores() // count))
+                what = f'{count} x batch {batch_size}'
+                with Team(config, count, False) as apart, Team(config, count, True) as together:
+                    row = self.compare(what, [apart, together])
+                    sent = together.result()
+                yield dict(row, what=f'{what}, {sent / 1e6:.3g} MB sent', unit='img/s', bytes=sent,
+                           share=1 - row['ratio'],
+                           **{way: count * batch_size / row[way] for way in ('plain', 'fast')})
+
     def data(self):
         """A folder of JPEGs to batches, on one thread and on all cores."""
         from scripts.bench import plain
@@ -290,7 +337,7 @@ class Benchmark:
                    'ratio': memory[1] / memory[0], 'unit': 'MB'}
 
 
-PARTS = ('edit', 'sheet', 'train', 'data', 'metrics', 'start', 'test')
+PARTS = ('edit', 'sheet', 'train', 'scale', 'data', 'metrics', 'start', 'test')
 
 
 class Way:
@@ -332,6 +379,34 @@ class Way:
     def __exit__(self, *exception):
         self._connection.close()
         self._process.join()
+
+
+class Team:
+    """Workers that run `training_worker` at once, each in a process of its own.
+
+    Args:
+        count: how many; exchanging: whether they average gradients.
+    """
+
+    def __init__(self, config, count, exchanging):
+        addresses = [f'localhost:{port}' for port in free_ports(count)]
+        self._ways = [Way(training_worker, config, addresses, rank, exchanging)
+                      for rank in range(count)]
+
+    def __call__(self):
+        with ThreadPoolExecutor(len(self._ways)) as pool:
+            list(pool.map(Way.__call__, self._ways))
+
+    def result(self):
+        """What the first worker returned when it was last called."""
+        return self._ways[0].result()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        for way in self._ways:
+            way.__exit__(*exception)
 
 
 def _serve(connection, make, arguments):
@@ -488,6 +563,8 @@ def main():
     parser.add_argument('--precisions', nargs='+', default=['high'], choices=('high', 'mixed'),
                         help='of the fast way; the plain one is in high')
     parser.add_argument('--rounds', type=int, default=5, help='how often both ways take turns')
+    parser.add_argument('--workers', type=int, nargs='+', default=[1, 2], help='of the part '
+                        '`scale`, which share the cores')
     parser.add_argument('--images', type=int, default=200, help='of the part `test`')
     parser.add_argument('--sheets', type=int, default=2000, help='of the part `metrics`')
     parser.add_argument('--epochs', type=int, default=64, help='over 64 photos, of the part `data`')
@@ -499,6 +576,8 @@ def main():
     for flag in ('dim', 'rounds', 'images', 'sheets', 'epochs'):
         if getattr(args, flag) < 1:
             parser.error(f'--{flag} {getattr(args, flag)}: expected at least 1')
+    if min(args.workers) < 1:
+        parser.error(f'--workers {min(args.workers)}: expected at least 1')
     if args.sheets < 10:
         parser.error(f'--sheets {args.sheets}: expected at least 10')
 

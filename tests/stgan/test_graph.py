@@ -111,9 +111,9 @@ def penalty_draws(monkeypatch, toy_data, numbers, **changes):
     """(alpha, beta) that the gradient penalty of a training graph gets for batches, by number."""
     penalty, draws = losses.gradient_penalty, []
 
-    def gradient_penalty(critic, real, fake, alpha, beta):
+    def gradient_penalty(critic, real, fake, alpha, beta, variance):
         draws.extend([alpha, beta])
-        return penalty(critic, real, fake, alpha, beta)
+        return penalty(critic, real, fake, alpha, beta, variance)
     monkeypatch.setattr(losses, 'gradient_penalty', gradient_penalty)
     with tf.Graph().as_default(), utils.session() as session:
         config = config_for(toy_data, **changes)

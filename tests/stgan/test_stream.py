@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from stgan.stream import SampleStream
+from stgan.stream import Course, SampleStream, changed_course
 
 
 def test_stream_uses_every_sample_once_a_pass():
@@ -79,3 +79,41 @@ def test_target_labels_take_an_order_of_their_own_for_every_batch():
     assert all(sorted(order) == list(range(32)) for order in first)
     assert len(set(map(tuple, first))) == 20
     assert first == orders(seed=3) and not set(map(tuple, first)) & set(map(tuple, orders(seed=4)))
+
+
+def test_a_batch_of_several_workers_is_as_large_as_all_theirs():
+    course = Course(4, updates=3, changes=[(0, 2)])
+    assert [course.position(number) for number in range(4)] == [0, 8, 16, 24]
+    assert course.iterations(100) == 4 and course.lead(100) == 0 and course.workers == 2
+    assert Course(4).position(5) == 20
+
+
+def test_the_stream_goes_on_where_the_number_of_workers_changes():
+    """12 images an iteration and worker: 1 worker to 5, 4 to 7, then 2."""
+    course = Course(4, updates=3, changes=[(0, 1), (5, 4), (7, 2)])
+    taken = [0]
+    for number in range(30):
+        workers = 1 if number < 15 else 4 if number < 21 else 2
+        taken.append(taken[-1] + 4 * workers)
+    assert [course.position(number) for number in range(31)] == taken
+    assert course.first == 21
+
+
+def test_the_schedule_keeps_its_place_in_the_epoch():
+    """Of 240 images one worker makes 20 iterations, two make 10."""
+    images = 240
+    assert Course(4, 3, [(0, 1), (20, 2)]).lead(images) == 10 - 20    # an epoch, of 10 now
+    assert Course(4, 3, [(0, 1), (30, 2)]).lead(images) == 15 - 30    # and a half
+    assert Course(4, 3, [(0, 1), (31, 2)]).lead(images) == 15 - 31
+    assert Course(4, 3, [(0, 2), (10, 1)]).lead(images) == 20 - 10
+    back = Course(4, 3, [(0, 1), (20, 2), (25, 1)])
+    assert back.lead(images) == 30 - 25
+
+
+def test_changes_of_the_number_of_workers():
+    assert changed_course([], 0, 2) == [(0, 2)]
+    assert changed_course([(0, 2)], 0, 1) == [(0, 1)]        # nothing was trained
+    assert changed_course([(0, 2)], 5, 2) == [(0, 2)]
+    assert changed_course([(0, 2)], 5, 1) == [(0, 2), (5, 1)]
+    assert changed_course([(0, 2), (5, 1)], 5, 2) == [(0, 2)]
+    assert changed_course([(0, 2), (5, 1)], 3, 4) == [(0, 2), (3, 4)]    # went back

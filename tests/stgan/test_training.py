@@ -11,6 +11,7 @@ from stgan.celeba import CelebA
 from stgan.config import RunConfig
 from stgan.editing import Editor
 from stgan.models import GENERATOR_SCOPES
+from stgan.stream import Course
 from tflib import checkpoint, tf, utils
 
 CONFIG = RunConfig(img_size=32, enc_dim=4, dec_dim=4, stu_dim=4, dis_dim=4, dis_fc_dim=8,
@@ -86,7 +87,7 @@ def test_num_ckpt_counts_across_resumes(tmp_path, monkeypatch, toy_data):
 
 
 def test_classic_schedule_is_published(toy_data):
-    schedule = training._schedule(RunConfig(), 182000, CelebA(str(toy_data)))
+    schedule = training._schedule(RunConfig(), 182000, CelebA(str(toy_data)), Course(32, 6))
     assert (schedule.iterations, schedule.epochs) == (947, 200)
 
 

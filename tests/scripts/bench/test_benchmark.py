@@ -4,9 +4,31 @@ import pytest
 
 from pylib import RunFailed, read_json
 from scripts.bench import plain
+from stgan import data
+from stgan.config import RunConfig
+from stgan.graph import build
+from tflib import tf
 
 TINY = ['--dim', 2, '--img_size', 32, '--rounds', 1, '--batch_sizes', 2, '--sheets', 20,
         '--images', 2, '--epochs', 1]
+
+
+@pytest.mark.slow
+def test_workers_exchange_what_their_gradients_take(run, tmp_path):
+    """Counted independently: n_d times D's weights and once G's, in a ring of three."""
+    done = run('scripts/bench/benchmark.py', 'scale', *TINY, '--workers', 1, 3, '--output',
+               'scale.json')
+    assert done.status == 0, done.err
+    alone, three = read_json(str(tmp_path / 'scale.json'))['rows']
+    with tf.Graph().as_default():
+        batch = data.Batch(tf.zeros([2, 32, 32, 3]), *[tf.zeros([2, 13], tf.int64)] * 2,
+                           tf.zeros([], tf.int64))
+        build(RunConfig(experiment_name='x', img_size=32, batch_size=2, enc_dim=2, dec_dim=2,
+                        stu_dim=2, dis_dim=2), batch)
+        sizes = [(v.op.name[0], v.shape.num_elements()) for v in tf.trainable_variables()]
+    values = sum(size * (5 if scope == 'D' else 1) for scope, size in sizes)
+    assert alone['bytes'] == 0 and three['bytes'] == values * 4 * 2 * 2 // 3
+    assert alone['what'].startswith('1 x batch 2') and three['fast'] > 0 and three['share'] < 1
 
 
 @pytest.mark.slow
@@ -16,7 +38,7 @@ def test_every_part_measures_both_ways(run, tmp_path):
     report = read_json(str(tmp_path / 'speed.json'))
     assert report['tensorflow'] and report['threads'] >= 1 and report['peak']['float32'] > 1
     rows = {row['what']: row for row in report['rows']}
-    assert len(rows) == len(report['rows']) == 11 + len({1, report['threads']})
+    assert len(rows) == len(report['rows']) == 13 + len({1, report['threads']})
     for row in rows.values():
         assert row['plain'] > 0 and row['fast'] > 0 and row['ratio'] > 0
     # Edits and measures are compared, too.
@@ -41,6 +63,7 @@ def test_results_are_printed_as_they_come(run, monkeypatch):
 @pytest.mark.parametrize('flags, complaint', [
     (['foo'], 'foo: choose from edit sheet'),
     (['--rounds', 0], '--rounds 0: expected at least 1'),
+    (['--workers', 0], '--workers 0: expected at least 1'),
     (['--sheets', 9], '--sheets 9: expected at least 10'),
     (['--img_size', 100], '--img_size 100: not divisible'),
 ])

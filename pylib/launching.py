@@ -1,0 +1,238 @@
+"""Start the processes of one job on this machine, watch them, and end them together.
+
+Flags and habits are those of torchrun; what describes the job to each process is TF_CONFIG.
+"""
+
+import ctypes
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from typing import List, NamedTuple
+
+from pylib.command import UserError, counted
+from pylib.signals import REPEAT
+
+PATIENCE = 15    # seconds that the others have to end by themselves once one has failed
+STOPPED = 130, 143    # exit statuses of what ended in good order on a signal
+BAD_INPUT = 2
+_PR_SET_PDEATHSIG = 1    # linux/prctl.h
+_writing = threading.Lock()
+
+
+class Plan(NamedTuple):
+    """Who takes part in a job."""
+
+    addresses: List[str]    # 'host:port' of each process
+    first: int              # rank of this machine's first one
+    count: int              # of this machine's
+
+
+def plan(count, hosts='', port=29500, node_rank=None):
+    """The `Plan` of a job.
+
+    Args:
+        count: processes on this machine; with hosts: on each for which they name no number.
+        hosts: 'a:2,b:2', machines and how many processes each takes; '': this one.
+        port: of the first process of a machine; those that follow take the next ones. Without
+            hosts free ones are found.
+        node_rank: which of `hosts` this machine is; None: it is found by its addresses.
+
+    Raises:
+        UserError: hosts are not right, or this machine is none of them.
+    """
+    if not hosts:
+        return Plan([f'localhost:{free}' for free in free_ports(count)], 0, count)
+    machines = [_machine(text, count) for text in hosts.split(',')]
+    names = [name for name, _ in machines]
+    if len(set(names)) < len(names):
+        raise UserError(f'--hosts {hosts}: a machine is named twice')
+    if node_rank is None:
+        node_rank = next((number for number, name in enumerate(names) if _is_here(name)), None)
+    if node_rank is None:
+        raise UserError(f'--hosts {hosts}: this machine, {socket.gethostname()}, has none of these '
+                        'names and addresses; --node_rank tells which it is, from 0')
+    if not 0 <= node_rank < len(machines):
+        raise UserError(f'--node_rank {node_rank}: --hosts names {counted(len(machines), "host")}, '
+                        'counted from 0')
+    addresses = [f'{name}:{port + number}' for name, its in machines for number in range(its)]
+    return Plan(addresses, sum(its for _, its in machines[:node_rank]), machines[node_rank][1])
+
+
+def _machine(text, count):
+    name, _, number = text.strip().partition(':')
+    number = number or str(count)
+    if not name or not number.isdigit() or int(number) < 1:
+        raise UserError(f'--hosts {text}: expected a name and a number of processes, such as a:2')
+    return name, int(number)
+
+
+def _is_here(name):
+    """Whether a name leads to this machine: only an address of its own can be taken."""
+    if name in (socket.gethostname(), socket.gethostname().partition('.')[0]):
+        return True
+    try:
+        found = socket.getaddrinfo(name, 0, type=socket.SOCK_DGRAM)
+    except OSError:
+        return False
+    for family, kind, protocol, _, address in found:
+        try:
+            with socket.socket(family, kind, protocol) as probe:
+                probe.bind(address)
+                return True
+        except OSError:
+            continue
+    return False
+
+
+def free_ports(count):
+    """Ports of this machine that nothing listens on, all different."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(('', 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+class Job:
+    """The processes of this machine.
+
+    Args:
+        command: words of what each runs; make_plan: function that returns the `Plan`, anew for each
+            start, as free ports may not stay free.
+    """
+
+    def __init__(self, command, make_plan):
+        self._command, self._make_plan = command, make_plan
+        self._processes, self._received = [], {}
+
+    def run(self, restarts=0):
+        """Run the job to its end, again if it fails, and return the worst exit status.
+
+        A job is not repeated that ended because of bad input or a signal.
+        """
+        previous = {signum: signal.signal(signum, self._pass_on)
+                    for signum in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            for attempt in range(restarts + 1):
+                status = self._run_once()
+                if status in (0, BAD_INPUT, *STOPPED) or self._received or attempt == restarts:
+                    break
+                _say(f'restart {attempt + 1} of {restarts}')
+            return status
+        finally:
+            for signum, handler in previous.items():
+                signal.signal(signum, handler)
+
+    def _pass_on(self, signum, frame):
+        now = time.monotonic()
+        # A terminal's and a parent's signals may come twice at once; the second means "now".
+        if now - self._received.get(signum, -REPEAT) >= REPEAT:
+            self._received[signum] = now
+            for process in self._processes:
+                process.send_signal(signum)
+
+    def _run_once(self):
+        chosen = self._make_plan()
+        self._processes, readers = [], []
+        try:
+            for rank in range(chosen.first, chosen.first + chosen.count):
+                self._processes.append(self._start(chosen.addresses, rank))
+            for rank, process in enumerate(self._processes, chosen.first):
+                for stream, target in ((process.stdout, sys.stdout), (process.stderr, sys.stderr)):
+                    readers.append(threading.Thread(target=_copy,
+                                                    args=(stream, target, f'[{rank}] ')))
+                    readers[-1].start()
+            for signum in list(self._received):    # while they were being started
+                for process in self._processes:
+                    process.send_signal(signum)
+            return self._watch(chosen.first)
+        finally:
+            self._kill()
+            for reader in readers:
+                reader.join()
+
+    def _start(self, addresses, rank):
+        described = {'cluster': {'worker': addresses}, 'task': {'type': 'worker', 'index': rank}}
+        environment = dict(os.environ, TF_CONFIG=json.dumps(described), PYTHONUNBUFFERED='1')
+        # When one worker is gone the others' TensorFlow would write pages about it.
+        environment.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+        try:
+            # In sessions of their own: a terminal's signals reach them from here only, once.
+            return subprocess.Popen(self._command, env=environment, stdout=subprocess.PIPE,
+                                    stderr=subprocess.PIPE, start_new_session=True,
+                                    # No threads of ours yet, which forking might harm.
+                                    preexec_fn=_end_with_parent(os.getpid()))  # noqa: PLW1509
+        except OSError as error:
+            raise UserError(f'{self._command[0]}: {os.strerror(error.errno)}') from None
+
+    def _watch(self, first):
+        """Wait for the end of all, and return the worst exit status of those not ended from here.
+
+        Once one has failed the others, who hear of it from each other, have some time to end.
+        """
+        running, worst, deadline = dict(enumerate(self._processes, first)), 0, None
+        while running:
+            for rank, process in list(running.items()):
+                status = process.poll()
+                if status is None:
+                    continue
+                del running[rank]
+                if status:
+                    if deadline is None and status not in STOPPED:
+                        _say(f'worker {rank} (process {process.pid}) {_in_words(status)}'
+                             + ('; ending the others' if running else ''))
+                        deadline = time.monotonic() + PATIENCE
+                    worst = max(worst, status if status > 0 else 128 - status)
+            # What stops on a signal saves first, which may take longer.
+            if deadline and time.monotonic() > deadline:
+                _say(f'killing {", ".join(f"worker {rank}" for rank in running)}, still running '
+                     f'after {PATIENCE} s')
+                break
+            time.sleep(.05)
+        return worst
+
+    def _kill(self):
+        for process in self._processes:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+
+
+def _end_with_parent(parent):
+    """A function that lets the process that calls it get SIGTERM when its parent ends."""
+    if not sys.platform.startswith('linux'):
+        return None
+    prctl = ctypes.CDLL(None).prctl
+
+    def prepare():
+        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:
+            os._exit(128 + signal.SIGTERM)
+    return prepare
+
+
+def _copy(stream, target, prefix):
+    """Copy lines as they come, each with a prefix, until the writer has ended."""
+    with stream:
+        for line in iter(stream.readline, b''):
+            text = line.decode('utf-8', 'replace').rstrip('\n').rpartition('\r')[2]
+            with _writing:    # whole lines
+                target.write(f'{prefix}{text}\n')
+                target.flush()
+
+
+def _in_words(status):
+    return f'ended with exit status {status}' if status > 0 else (
+        f'was ended by {signal.Signals(-status).name}')
+
+
+def _say(text):
+    print(f'launch: {text}', file=sys.stderr, flush=True)

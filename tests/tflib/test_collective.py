@@ -1,0 +1,121 @@
+"""What describes the processes that train together, and what the graph is without others."""
+
+import json
+
+import numpy as np
+import pytest
+
+from pylib import UserError, usable_cores
+from tflib import collective, layers, tf, utils
+from tflib.collective import Alone, TensorFlowWorkers
+
+
+def described(cluster, **task):
+    return {'TF_CONFIG': json.dumps({'cluster': cluster, 'task': task})}
+
+
+WORKERS = {'worker': ['a:1', 'b:1', 'b:2', 'c:3']}
+
+
+@pytest.mark.parametrize('environment', [
+    {}, {'TF_CONFIG': ' '}, {'TF_CONFIG': '{}'}, described({'worker': ['a:1']}, type='worker')])
+def test_one_process_is_alone(environment):
+    with collective.joined('auto', environment=environment) as workers:
+        assert type(workers) is Alone and (workers.rank, workers.size) == (0, 1)
+    with collective.joined('none', environment=described(WORKERS, index=1)) as workers:
+        assert workers.size == 1
+
+
+def test_the_place_of_each_of_several():
+    places = []
+    for index in range(4):
+        addresses, rank = collective._described(described(WORKERS, type='worker', index=index))
+        workers = TensorFlowWorkers(addresses, rank)
+        places.append((workers.rank, workers.size, workers.local_rank, workers.local_size))
+    assert places == [(0, 4, 0, 1), (1, 4, 0, 2), (2, 4, 1, 2), (3, 4, 0, 1)]
+    # As Kubeflow describes the first one.
+    cluster = {'chief': ['a:1'], 'worker': ['b:1', 'c:1']}
+    assert collective._described(described(cluster, type='chief', index=0)) == (
+        ['a:1', 'b:1', 'c:1'], 0)
+    assert collective._described(described(cluster, type='worker', index=1))[1] == 2
+
+
+@pytest.mark.parametrize('environment, said', [
+    ({'TF_CONFIG': '{'}, 'TF_CONFIG: expected JSON such as'),
+    ({'TF_CONFIG': '[]'}, 'TF_CONFIG: expected JSON such as'),
+    (described(WORKERS, type='worker', index='x'), 'TF_CONFIG: expected JSON such as'),
+    (described(WORKERS, type='worker', index=4), 'TF_CONFIG: task worker 4, but there are 4 wor'),
+    (described(WORKERS, type='evaluator', index=0), 'TF_CONFIG: has tasks of type evaluator'),
+    (described(dict(WORKERS, ps=['p:1']), index=0), 'TF_CONFIG: has tasks of type ps'),
+    (described({'worker': ['a', 'b:1']}, index=0), "TF_CONFIG: 'a': expected host:port"),
+    (described({'worker': ['a:1', 'a:1']}, index=0), 'TF_CONFIG: two workers have the same add')])
+def test_a_wrong_description_is_named(environment, said):
+    with pytest.raises(UserError) as error, collective.joined(environment=environment):
+        pass
+    assert str(error.value).startswith(said)
+
+
+def test_the_engine_asked_for_needs_a_description():
+    with pytest.raises(UserError, match='TF_CONFIG describes no workers'), \
+            collective.joined('tensorflow', environment={}):
+        pass
+
+
+def test_gpus_and_threads_are_shared_by_the_workers_of_a_machine():
+    first, second = (TensorFlowWorkers(WORKERS['worker'], rank) for rank in (1, 2))
+    lonely = TensorFlowWorkers(WORKERS['worker'], 0)
+    assert collective.gpus_of('all', lonely, {}) == 'all'
+    assert collective.gpus_of('2,3', lonely, {}) == '2,3'
+    assert [collective.gpus_of('all', each, {}) for each in (first, second)] == ['0', '1']
+    assert [collective.gpus_of('2,3', each, {}) for each in (first, second)] == ['2', '3']
+    visible = {'CUDA_VISIBLE_DEVICES': '5,7'}
+    assert [collective.gpus_of('all', each, visible) for each in (first, second)] == ['5', '7']
+    # A batch system has given this process one.
+    assert collective.gpus_of('all', second, {'CUDA_VISIBLE_DEVICES': '6'}) == 'all'
+    share = max(1, usable_cores() // 2)
+    assert [collective.threads_of(-1, each) for each in (first, second)] == [share, share]
+    assert collective.threads_of(-1, lonely) == -1
+    assert collective.threads_of(3, first) == 3
+
+
+def test_alone_nothing_is_added_to_a_graph():
+    with tf.Graph().as_default() as graph:
+        x = tf.constant([1., 2.])
+        before = len(graph.get_operations())
+        workers = Alone()
+        with workers.scope(), workers.in_order():
+            assert workers.average([x])[0] is x
+        assert workers.agreement()(None, 143) == 143
+        workers.barrier()
+        assert workers.meet({'a': (1,)}) == [{'a': [1]}]
+        assert len(graph.get_operations()) == before
+
+
+def test_pooled_moments_are_those_of_all_values():
+    random = np.random.RandomState(0)
+    parts = random.normal(1000, 1, [3, 50, 2]).astype(np.float32)
+    rows = np.stack([parts.mean(1), parts.var(1)], 1)
+    with tf.Graph().as_default(), utils.session() as session:
+        mean, variance = session.run(layers.pooled_moments(tf.constant(rows)))
+    np.testing.assert_allclose(mean, parts.reshape(-1, 2).mean(0), rtol=1e-6)
+    np.testing.assert_allclose(variance, parts.astype(np.float64).reshape(-1, 2).var(0), rtol=1e-3)
+
+
+def test_shared_statistics_of_one_are_those_of_its_batch():
+    """The same output, moving averages and gradients as without, but for rounding."""
+    x = np.random.RandomState(0).normal(3, 2, [4, 5, 5, 3]).astype(np.float32)
+    results = []
+    for scope in (layers.shared_statistics(Alone().gather), None):
+        with tf.Graph().as_default(), utils.session() as session:
+            x_ = tf.constant(x)
+            if scope:
+                with scope:
+                    y = layers.batch_norm(x_, True, decay=.5)
+            else:
+                y = layers.batch_norm(x_, True, decay=.5)
+            gradient, = tf.gradients(tf.reduce_sum(y ** 3), x_)
+            session.run(tf.global_variables_initializer())
+            results.append(session.run([y, gradient]) + session.run(
+                [v.read_value() for v in tf.global_variables()]))
+    for shared, own in zip(*results):
+        np.testing.assert_allclose(shared, own, rtol=1e-4, atol=1e-4)
