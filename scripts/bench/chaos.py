@@ -67,7 +67,7 @@ class Chaos:
         self.counts = Counter()
         self._folder, self._random, self._workers = folder, random.Random(seed), workers
         # A round trains about `MOST_A_ROUND` iterations at most.
-        self._epochs = -(-rounds * MOST_A_ROUND // ITERATIONS_AN_EPOCH)
+        self._epochs = -(-rounds * MOST_A_ROUND // max(1, ITERATIONS_AN_EPOCH // workers))
         self._checkpoints = os.path.join(self.run_folder(DISTURBED), CHECKPOINTS)
 
     def run_folder(self, name):
