@@ -46,6 +46,26 @@ def cpu_quota(groups='/proc/self/cgroup', root='/sys/fs/cgroup'):
     return quota
 
 
+def children_of(parent):
+    """Ids of the processes that a process has started and that have not ended; Linux only."""
+    fields = {int(name): _status(name) for name in os.listdir('/proc') if name.isdigit()}
+    return [pid for pid, (state, its_parent, *_) in fields.items()
+            if its_parent == str(parent) and state not in ('', 'Z')]
+
+
+def is_running(pid):
+    """Whether a process is there that has not ended; Linux only.
+
+    In a container nobody may wait for a process whose parent is gone, so that it stays a zombie.
+    """
+    return _status(pid)[0] not in ('', 'Z')
+
+
+def _status(pid):
+    """[state, parent, ...] of a process as in proc(5), each '' if there is none."""
+    return _content(f'/proc/{pid}/stat').rpartition(')')[2].split() or ['', '']
+
+
 def _content(path):
     """The text of a file of the system; none if there is no such file."""
     try:

@@ -102,6 +102,7 @@ def _train(config, clear, workers):
              f'{config.img_size}, which instance norm makes constant: D will not learn')
     celeba = CelebA(config.dataroot, config.atts, config.split, config.use_cropped_img)
     indices = celeba.part('train')[:config.train_image_num or None]
+    # What is too few images for all is found before the folder is touched.
     _schedule(config, len(indices), celeba, Course(config.batch_size, config.n_d + 1,
                                                    [(0, workers.size)]))
     with contextlib.nullcontext() if workers.rank else FolderLock(config.folder), \

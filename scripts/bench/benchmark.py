@@ -271,11 +271,11 @@ class Benchmark:
             for count in self.args.workers:
                 config = dataclasses.replace(self.config, batch_size=batch_size,
                                              threads=max(1, usable_cores() // count))
-                what = f'{count} x batch {batch_size}'
+                what = f'images, {count} x batch {batch_size}'
                 with Team(config, count, False) as apart, Team(config, count, True) as together:
                     row = self.compare(what, [apart, together])
                     sent = together.result()
-                yield dict(row, what=f'{what}, {sent / 1e6:.3g} MB sent', unit='img/s', bytes=sent,
+                yield dict(row, what=f'{what}, {sent / 1e6:.3g} MB sent', unit='/s', bytes=sent,
                            share=1 - row['ratio'],
                            **{way: count * batch_size / row[way] for way in ('plain', 'fast')})
 
@@ -539,8 +539,8 @@ def print_facts(facts):
 def print_row(row):
     """Print what was measured as a line."""
     unit = row.get('unit')
-    plain, here = (f'{row[way]:.0f} {unit}' if unit else _seconds(row[way])
-                   for way in ('plain', 'fast'))
+    plain, here = (f'{row[way]:{".0f" if row[way] >= 100 else ".3g"}} {unit}' if unit
+                   else _seconds(row[way]) for way in ('plain', 'fast'))
     print(LINE.format(row['what'], plain, here, f'{row["ratio"]:.2f}x',
                       f'{row["gflops"]:.0f}' if 'gflops' in row else '',
                       f'{row["of peak"]:.0%}' if 'of peak' in row else '',

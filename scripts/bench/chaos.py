@@ -4,10 +4,12 @@ Each round starts the training command and ends it with SIGKILL or SIGTERM: whil
 two iterations, or while it saves. Now and then the newest checkpoint is damaged before the next
 round. The last run is left alone until its end. Then weights, optimizer state and log must equal
 those of the undisturbed run bit for bit, and every image must have been used exactly once a pass.
+With several workers any of them, or their launcher, is ended, and all others have to follow.
 
 Examples:
     python scripts/bench/chaos.py --folder chaos
     python scripts/bench/chaos.py --folder chaos --rounds 5
+    python scripts/bench/chaos.py --folder chaos --rounds 20 --workers 2
 """
 
 import contextlib
@@ -35,6 +37,7 @@ from pylib import (
     run_command,
     write_json,
 )
+from pylib.processes import children_of, is_running
 from scripts._checkout import ROOT
 from stgan.celeba import CelebA
 from stgan.config import CHECKPOINTS
@@ -50,6 +53,7 @@ MOMENTS = ('start', 'iteration', 'save', 'save')
 DAMAGES = ('cut data', 'cut index', 'zero data', 'zero index', 'remove data', 'remove index',
            'cut state file', 'remove state file')
 PATIENCE = 600    # seconds after which a training hangs
+TOGETHER = 30     # seconds in which workers have to follow one that has ended
 
 
 class Chaos:
@@ -59,11 +63,11 @@ class Chaos:
         counts: what happened, how often.
     """
 
-    def __init__(self, folder, rounds, seed):
+    def __init__(self, folder, rounds, seed, workers=1):
         self.counts = Counter()
-        self._folder, self._random = folder, random.Random(seed)
+        self._folder, self._random, self._workers = folder, random.Random(seed), workers
         # A round trains about `MOST_A_ROUND` iterations at most.
-        self._epochs = -(-rounds * MOST_A_ROUND // ITERATIONS_AN_EPOCH)
+        self._epochs = -(-rounds * MOST_A_ROUND // max(1, ITERATIONS_AN_EPOCH // workers))
         self._checkpoints = os.path.join(self.run_folder(DISTURBED), CHECKPOINTS)
 
     def run_folder(self, name):
@@ -73,8 +77,10 @@ class Chaos:
     @contextlib.contextmanager
     def training(self, name):
         """Context of the training command: its process, whose output goes to `<name>.log`."""
-        command = [sys.executable, os.path.join(ROOT, 'train.py'), '--experiment_name', name,
-                   '--dataroot', 'data', *SMALL.split(), '--epoch', str(self._epochs),
+        launch = [] if self._workers == 1 else [
+            os.path.join(ROOT, 'scripts', 'launch.py'), '-n', str(self._workers), '--']
+        command = [sys.executable, *launch, os.path.join(ROOT, 'train.py'), '--experiment_name',
+                   name, '--dataroot', 'data', *SMALL.split(), '--epoch', str(self._epochs),
                    '--save_freq', '2', '--log_images']
         with open(self._log(name), 'ab') as log, \
                 child(command, cwd=self._folder, stdout=log, stderr=log) as process:
@@ -104,7 +110,10 @@ class Chaos:
         moment = self._random.choice(MOMENTS)
         with self.training(DISTURBED) as process:
             self._wait_for(moment, process)
-            process.send_signal(how)    # nothing happens to a process that has ended
+            if self._workers == 1:
+                process.send_signal(how)    # nothing happens to a process that has ended
+            else:
+                self._end_one(process, how)
             status = self._end(process, DISTURBED)
         # Negative: ended by the signal itself; before the first iteration there is no handler.
         if status not in (0, -how, 128 + how):
@@ -114,6 +123,18 @@ class Chaos:
         self.counts['saves cut short'] += self._is_saving()
         if self._random.randrange(3) == 0:
             self._damage()
+
+    def _end_one(self, launcher, how):
+        """Send a signal to the launcher or a worker, and wait until all of them have ended."""
+        workers = children_of(launcher.pid)
+        with contextlib.suppress(ProcessLookupError):    # all epochs are trained
+            os.kill(self._random.choice([launcher.pid, *workers]), how)
+        deadline = time.monotonic() + TOGETHER
+        while launcher.poll() is None or any(map(is_running, workers)):
+            if time.monotonic() > deadline:
+                raise RunFailed(f'{self._log(DISTURBED)}: processes are left {TOGETHER} s after '
+                                f'{how.name}')
+            time.sleep(.1)
 
     def _wait_for(self, moment, process):
         """Return at a random time of the given kind, or when the process has ended."""
@@ -222,8 +243,11 @@ def main():
     parser.add_argument('--folder', default='chaos', metavar='DIR',
                         help='new folder for data, runs and logs')
     parser.add_argument('--rounds', type=int, default=50, help='how often to end the training')
+    parser.add_argument('--workers', type=int, default=1, help='that train together')
     parser.add_argument('--seed', type=int, default=0, help='of what happens when')
     args = parser.parse_args()
+    if args.workers < 1:
+        parser.error(f'--workers {args.workers}: expected at least 1')
     if args.rounds < 1:
         parser.error(f'--rounds {args.rounds}: expected at least 1')
     if os.path.exists(args.folder):
@@ -233,7 +257,7 @@ def main():
     draw = os.path.join(ROOT, 'scripts', 'toy', 'make_toy_celeba.py')
     subprocess.run([sys.executable, draw, data, '--images', str(IMAGES)], check=True,
                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    chaos = Chaos(args.folder, args.rounds, args.seed)
+    chaos = Chaos(args.folder, args.rounds, args.seed, args.workers)
     chaos.finish(CALM)
     for number in range(args.rounds):
         chaos.disturb()

@@ -11,6 +11,7 @@ import pytest
 
 from pylib import UserError, launching
 from pylib.launching import Job, Plan, free_ports, plan
+from pylib.processes import is_running
 
 PLAN = Plan(['a:1', 'b:2', 'b:3'], 0, 3)
 # What each process knows of itself.
@@ -130,15 +131,6 @@ def test_nothing_is_left_of_a_killed_launcher(tmp_path):
     while any(is_running(pid) for pid in pids) and time.monotonic() < deadline:
         time.sleep(.05)
     assert not any(is_running(pid) for pid in pids)
-
-
-def is_running(pid):
-    """Whether a process is there that is no zombie: nobody may wait for orphans in a container."""
-    try:
-        with open(f'/proc/{pid}/stat') as stream:
-            return stream.read().rpartition(')')[2].split()[0] != 'Z'
-    except OSError:
-        return False
 
 
 def test_a_command_that_cannot_be_started_is_named():

@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT
 
 import pylib
-from pylib.processes import cpu_quota
+from pylib.processes import children_of, cpu_quota, is_running
 
 
 @pytest.mark.parametrize('processes', [1, 2, None])
@@ -122,3 +122,13 @@ def test_usable_cores_are_limited_by_the_quota(monkeypatch, quota, cores):
 def test_usable_cores_are_those_named(monkeypatch):
     monkeypatch.setattr(os, 'sched_getaffinity', lambda process: {5}, raising=False)
     assert pylib.usable_cores() == 1
+
+
+@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='reads /proc')
+def test_processes_are_found_by_who_started_them():
+    with subprocess.Popen([sys.executable, '-c', 'input()'], stdin=subprocess.PIPE) as child:
+        assert child.pid in children_of(os.getpid()) and is_running(child.pid)
+        child.kill()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)    # a zombie
+        assert child.pid not in children_of(os.getpid()) and not is_running(child.pid)
+    assert not is_running(child.pid) and not children_of(child.pid)

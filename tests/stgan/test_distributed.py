@@ -14,6 +14,7 @@ from conftest import ROOT
 
 from pylib import UserError, read_json, read_json_lines
 from pylib.launching import free_ports
+from pylib.processes import children_of, is_running
 from scripts.bench import chaos
 from stgan import data, distributed, graph, training
 from stgan.celeba import CelebA
@@ -346,25 +347,11 @@ def wait_for(path, lines, process):
 def workers_of(launcher):
     """{rank: process id} of a launcher's workers."""
     found = {}
-    for pid in filter(str.isdigit, os.listdir('/proc')):
-        try:
-            with open(f'/proc/{pid}/stat') as stream:
-                parent = stream.read().rpartition(')')[2].split()[1]
-            if parent == str(launcher.pid):
-                with open(f'/proc/{pid}/environ') as stream:
-                    described = stream.read().partition('TF_CONFIG=')[2].partition('\0')[0]
-                found[json.loads(described)['task']['index']] = int(pid)
-        except OSError:
-            continue
+    for pid in children_of(launcher.pid):
+        with open(f'/proc/{pid}/environ') as stream:
+            described = stream.read().partition('TF_CONFIG=')[2].partition('\0')[0]
+        found[json.loads(described)['task']['index']] = pid
     return found
-
-
-def ended(pid):
-    try:
-        with open(f'/proc/{pid}/stat') as stream:
-            return stream.read().rpartition(')')[2].split()[0] == 'Z'
-    except OSError:
-        return True
 
 
 @pytest.mark.slow
@@ -383,9 +370,9 @@ def test_whatever_is_ended_all_end_and_the_same_command_goes_on(config, who, sig
     began = time.monotonic()
     os.kill(launcher.pid if who is None else workers[who], signum)
     out, err = launcher.communicate(timeout=60)
-    while not all(map(ended, workers.values())) and time.monotonic() < began + 60:
+    while any(map(is_running, workers.values())) and time.monotonic() < began + 60:
         time.sleep(.1)
-    assert time.monotonic() - began < 30 and all(map(ended, workers.values()))
+    assert time.monotonic() - began < 30 and not any(map(is_running, workers.values()))
     assert launcher.returncode == status
     if signum == signal.SIGKILL and who is not None:
         assert f'launch: worker {who} (process {workers[who]}) was ended by SIGKILL' in err

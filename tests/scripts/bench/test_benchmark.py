@@ -28,7 +28,8 @@ def test_workers_exchange_what_their_gradients_take(run, tmp_path):
         sizes = [(v.op.name[0], v.shape.num_elements()) for v in tf.trainable_variables()]
     values = sum(size * (5 if scope == 'D' else 1) for scope, size in sizes)
     assert alone['bytes'] == 0 and three['bytes'] == values * 4 * 2 * 2 // 3
-    assert alone['what'].startswith('1 x batch 2') and three['fast'] > 0 and three['share'] < 1
+    assert alone['what'].startswith('images, 1 x batch 2')
+    assert three['fast'] > 0 and three['share'] < 1
 
 
 @pytest.mark.slow

@@ -24,6 +24,18 @@ def test_two_rounds(tmp_path):
     assert done.err.endswith('error: --folder chaos: exists; name another\n')
 
 
+@pytest.mark.slow
+def test_rounds_of_two_workers(tmp_path):
+    """Whichever of them is ended, all end, and go on bit for bit."""
+    done = run_cli('scripts/bench/chaos.py', '--folder', 'chaos', '--rounds', 2, '--seed', 1,
+                   '--workers', 2, cwd=tmp_path)
+    assert done.status == 0, done.err
+    report = read_json(str(tmp_path / 'chaos' / 'report.json'))
+    assert report['equal_variables'] > 50 and report['passes'] >= 1
+    assert read_json(str(tmp_path / 'chaos' / 'output' / 'disturbed' / 'workers.json')) == {
+        'changes': [{'iteration': 0, 'workers': 2}]}
+
+
 @pytest.mark.parametrize('how', ['cut', 'zero', 'remove'])
 def test_damage_is_done(tmp_path, how):
     path = tmp_path / 'x'
