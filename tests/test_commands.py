@@ -63,6 +63,7 @@ def test_repeating_the_command_resumes(run, workspace, toy_data):
     assert done.status == 0 and 'nothing to do' in done.out
 
 
+@pytest.mark.slow
 def test_a_new_run_starts_with_given_weights(run, workspace, toy_data):
     source = str(workspace / 'output' / 'toy' / 'checkpoints')
     command = ['train.py', '--experiment_name', 'fine', '--dataroot', toy_data, *SMALL,
@@ -79,6 +80,7 @@ def test_a_new_run_starts_with_given_weights(run, workspace, toy_data):
     assert (old.get_tensor('counter/counter'), new.get_tensor('counter/counter')) == (12, 4)
 
 
+@pytest.mark.slow
 def test_clear_says_what_it_removes_and_keeps_test_sheets(run, workspace, toy_data):
     folder = workspace / 'output' / 'toy'
     (folder / 'sample_testing').mkdir()
@@ -93,6 +95,7 @@ def test_clear_says_what_it_removes_and_keeps_test_sheets(run, workspace, toy_da
     assert (folder / 'sample_testing').exists()
 
 
+@pytest.mark.slow
 def test_corrupt_image_does_not_end_a_run(tmp_path, toy_data, run):
     """One to train on, one of the validation set: the run ends well and names them."""
     shutil.copytree(str(toy_data), str(tmp_path / 'toy'))

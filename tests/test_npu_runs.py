@@ -128,6 +128,7 @@ def test_norms_and_losses_keep_their_type(run, toy_data, fake, monkeypatch):
     assert not [name for name in kept if name.endswith('Conv2D')]
 
 
+@pytest.mark.slow
 def test_dumps_profiles_and_other_options(run, toy_data, fake, sessions, tmp_path):
     fake('r1.15')
     done = train(run, toy_data, '--data_dump', '--data_dump_step', '0|5', '--profiling',

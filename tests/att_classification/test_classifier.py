@@ -290,6 +290,7 @@ def test_labels_of_a_list_alone(published_run):
     assert len(labels) == 3 and all(len(label) == 13 for label in labels.values())
 
 
+@pytest.mark.slow
 def test_training_is_repeatable(tmp_path, toy_data):
     marks = []
     for name in ('a', 'b'):

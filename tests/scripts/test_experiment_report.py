@@ -115,6 +115,7 @@ def test_figures_stand_beside_the_published_ones(run, workspace):
     assert any(image.shape == (32, 64, 3) and image[..., 0].min() > 240 for image in reds)
 
 
+@pytest.mark.slow
 def test_intensity_curves_of_the_toy_model(run, tmp_path, toy_data):
     done = run('scripts/report.py', '--experiment_name', TOY, '--dataroot', toy_data,
                '--classifier', CLASSIFIER, '--images', 2, '--device', 'cpu', '--output_dir', 'out')

@@ -121,6 +121,7 @@ def test_onnx(run, workspace):
         assert re.sub(r'\s+', ' ', done.stdout).startswith('[ 1, 2, 32, 32, 3 ] 0.')
 
 
+@pytest.mark.slow
 def test_labels_instead_of_their_difference(workspace):
     folder = str(workspace / 'output' / 'toy')
     config, path = load_config(folder)[0], checkpoint.require_latest(folder + '/checkpoints')
@@ -132,6 +133,7 @@ def test_labels_instead_of_their_difference(workspace):
     np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_onnx_in_float16_told_target_labels(run, workspace):
     onnxruntime = pytest.importorskip('onnxruntime')
     pytest.importorskip('tf2onnx')

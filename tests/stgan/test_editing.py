@@ -174,6 +174,7 @@ def test_weights_of_another_number_type_are_refused(workspace):
         Editor(str(experiment), device='cpu')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('part, words', [('index', ''), ('data', 'Checksum'),
                                          ('values', 'not finite')])
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(workspace, capsys, part, words):
@@ -193,6 +194,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(workspace, capsys, par
     assert f'{newest}: damaged checkpoint' in warning and words in warning
 
 
+@pytest.mark.slow
 def test_the_size_of_session_runs_changes_nothing(trained, toy_data):
     celeba = CelebA(str(toy_data), attributes.DEFAULT_ATTRIBUTES)
     ((_, images),) = data.load_images(celeba.paths([0, 1, 2]), 32, True, 3)

@@ -12,10 +12,11 @@ BASE = {'img_size': 32, 'enc_dim': 4, 'dec_dim': 4, 'stu_dim': 4, 'dis_layers': 
 
 
 @pytest.mark.parametrize('options', [
-    {}, {'stu_norm': 'bn'}, {'stu_norm': 'in'}, {'stu_state': 'gru'}, {'stu_state': 'direct'},
-    {'use_stu': False}, {'use_stu': False, 'shortcut_layers': 1, 'inject_layers': 1},
-    {'inject_layers': 0}, {'stu_inject_layers': 0}, {'shortcut_layers': 0}, {'multi_inputs': 3},
-    {'one_more_conv': 3}, {'stu_dim': 8, 'stu_kernel_size': 1}, {'img_size': 64}], ids=str)
+    {}, {'stu_norm': 'bn'}, {'use_stu': False, 'shortcut_layers': 1, 'inject_layers': 1},
+    {'one_more_conv': 3}, *(pytest.param(options, marks=pytest.mark.slow) for options in (
+        {'stu_norm': 'in'}, {'stu_state': 'gru'}, {'stu_state': 'direct'}, {'use_stu': False},
+        {'inject_layers': 0}, {'stu_inject_layers': 0}, {'shortcut_layers': 0}, {'multi_inputs': 3},
+        {'stu_dim': 8, 'stu_kernel_size': 1}, {'img_size': 64}))], ids=str)
 @pytest.mark.parametrize('device, smallest_product', [
     ('cpu', 0), pytest.param('cpu', layers.PRODUCT_KERNEL, marks=pytest.mark.slow),
     pytest.param('gpu', 0, marks=pytest.mark.slow)])

@@ -14,8 +14,8 @@ from stgan.editing import EditGraph
 from tflib import tf, utils
 
 GOLDEN = Path(__file__).parents[1] / 'golden'
-NETWORKS = ['stgan_wgan', 'attgan_lsgan',
-            pytest.param('stgan_128_bn_multi', marks=pytest.mark.slow)]
+NETWORKS = ['stgan_wgan', *(pytest.param(name, marks=pytest.mark.slow)
+                            for name in ('attgan_lsgan', 'stgan_128_bn_multi'))]
 
 OUTPUT_TOLERANCE = 1e-4     # relative
 GRADIENT_TOLERANCE = 1e-3   # of the gradient's largest entry

@@ -86,7 +86,8 @@ def require_equal(folder, other):
 
 
 @pytest.mark.parametrize('update, act', [
-    pytest.param(3, terminate, marks=pytest.mark.slow), (12, terminate),
+    pytest.param(3, terminate, marks=pytest.mark.slow),
+    pytest.param(12, terminate, marks=pytest.mark.slow),
     pytest.param(15, terminate, marks=pytest.mark.slow),
     pytest.param(4, terminate, marks=pytest.mark.slow), (5, kill)],
     ids=['within an epoch', 'epoch end', 'one later', 'between D updates', 'between D and G'])
@@ -227,6 +228,7 @@ def test_clock_jumps_do_not_matter(config, monkeypatch, uninterrupted):
                read_json_lines(os.path.join(config.folder, 'metrics.jsonl')))
 
 
+@pytest.mark.slow
 def test_a_vanished_data_folder_is_named(config, monkeypatch, tmp_path, toy_data):
     os.symlink(str(toy_data), str(tmp_path / 'data'))
     on_update(monkeypatch, 8, lambda values: os.unlink(str(tmp_path / 'data')))

@@ -135,7 +135,8 @@ def take_other_data(workspace, toy_data):
 
 @pytest.mark.parametrize('prepare, options, difference', [
     (None, ['--test_int', 1], 'intensity 2, now 1'),
-    (take_other_data, ['--test_int', 2, '--dataroot', 'other'], '/other/img_align_celeba'),
+    pytest.param(take_other_data, ['--test_int', 2, '--dataroot', 'other'],
+                 '/other/img_align_celeba', marks=pytest.mark.slow),
     (take_older_weights, ['--test_int', 2], ' of Epoch_(2)_(4of4).ckpt, now '),
     (lambda f, _: (f / 'output/toy/sample_testing/sheet.json').unlink(), ['--test_int', 2],
      'no sheet.json describes')])
@@ -178,6 +179,7 @@ def test_a_look_with_equal_settings_keeps_and_adds(run, workspace, tested):
     assert done.status == 0 and 'not comparable with the paper: 4 sheets instead' in done.out
 
 
+@pytest.mark.slow
 def test_an_image_that_was_trained_on_does_not_get_into_a_test(run, workspace, tested):
     before = contents(tested)
     done = run(*TEST, '--img', 1, 55, '--test_int', 2)
@@ -224,8 +226,9 @@ def test_a_file_in_the_place_of_the_results_is_told_at_once(run, tested, workspa
     pytest.param(['--test_slide', '--test_att', 'Male', '--n_slide', 2],
                  ['--test_slide', '--test_att', 'Young', '--n_slide', 2], 'edits Male, now Young',
                  marks=pytest.mark.slow),
-    (['--test_slide', '--test_att', 'Male', '--n_slide', 2],
-     ['--test_slide', '--test_att', 'Male', '--n_slide', 3], 'intensity -1 1, now -1 0 1')])
+    pytest.param(['--test_slide', '--test_att', 'Male', '--n_slide', 2],
+                 ['--test_slide', '--test_att', 'Male', '--n_slide', 3],
+                 'intensity -1 1, now -1 0 1', marks=pytest.mark.slow)])
 def test_other_modes_keep_apart_too(run, workspace, first, second, difference):
     assert run(*TEST, '--img', 1, *first).status == 0
     folder = workspace / 'output' / 'toy' / (
@@ -236,6 +239,7 @@ def test_other_modes_keep_apart_too(run, workspace, first, second, difference):
     assert run(*TEST, '--img', 1, *first).status == 0 and contents(folder) == before
 
 
+@pytest.mark.slow
 def test_an_interrupted_clear_goes_on_without_it(run, workspace, tested, monkeypatch):
     edit = Editor.edit_batch
 
@@ -252,6 +256,7 @@ def test_an_interrupted_clear_goes_on_without_it(run, workspace, tested, monkeyp
     assert done.status == 0 and '1 are there already' in done.out
 
 
+@pytest.mark.slow
 def test_unreadable_images_have_no_sheets_and_are_listed(run, workspace, toy_data):
     """Named, counted, left out, and repaired ones are made up for."""
     shutil.copytree(str(toy_data), str(workspace / 'data'))

@@ -89,7 +89,7 @@ def test_bins(bins):
     assert not np.array_equal(image, read(bins, 'input1', '1_0'))
 
 
-@pytest.mark.parametrize('label', ['diff', 'target'])
+@pytest.mark.parametrize('label', ['diff', pytest.param('target', marks=pytest.mark.slow)])
 def test_sheets_are_those_of_test_py(run, workspace, label):
     set_label(workspace, label)
     for command in ((*EXPORT, '--batch_size', 1), TO_BINS,
