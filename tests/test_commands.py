@@ -51,6 +51,7 @@ def test_banner_tells_what_runs(trained):
     assert 'enc_dim = 4  [default: 64]' in banner
 
 
+@pytest.mark.slow
 def test_repeating_the_command_resumes(run, workspace, toy_data):
     command = ['train.py', '--experiment_name', 'toy', '--dataroot', toy_data, *SMALL,
                '--lr', 0.002]

@@ -74,6 +74,7 @@ def test_mixed_precision_nests_the_optimizers(run, toy_data, fake, sessions):
     assert (last['d_skipped'], last['g_skipped']) == (0, 0)
 
 
+@pytest.mark.slow
 def test_an_overflow_skips_one_update_and_two_halve_the_scale(run, toy_data, fake):
     # Updates are d d g d d g ...: 3 and 7 are D updates of the second and third iteration.
     fake('r1.15', INF_NAN='0', OVERFLOW_AT='3,7')

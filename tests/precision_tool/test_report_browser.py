@@ -76,6 +76,7 @@ document.body.append(result);
 </script>'''
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not CHROMIUM, reason='no Chromium on the PATH (apt-get install chromium)')
 def test_fifteen_thousand_rows_in_a_browser(tmp_path):
     rows = [row(place, 1 - 1e-6 * (place % 7)) for place in range(ROWS)]

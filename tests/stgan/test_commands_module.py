@@ -51,6 +51,7 @@ def test_a_wheel_has_no_other_names(wheel):
     assert (wheel / 'stgan' / 'checkout' / 'models' / 'toy' / 'setting.txt').exists()
 
 
+@pytest.mark.slow
 def test_commands_of_a_wheel_work(wheel, tmp_path):
     """Drawn, edited and measured in a folder that knows nothing of the checkout."""
     for arguments in (['make_toy_celeba', 'data', '--images', 3],

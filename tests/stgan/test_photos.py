@@ -302,6 +302,7 @@ def test_labels_from_a_classifier(run, studio, couple):
     assert files(studio / 'g') == []
 
 
+@pytest.mark.slow
 def test_recipes_that_know_no_labels_of_single_faces(run, studio, couple):
     """As earlier versions wrote them: one list for all faces, on any photo."""
     points = [[[x + 178 * number, y] for x, y in TEMPLATE] for number in range(2)]

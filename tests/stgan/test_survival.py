@@ -299,11 +299,12 @@ def fault(kind, text):
     return raise_it
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kind, said', [
     (tf.errors.ResourceExhaustedError, 'iteration 4: out of memory (OOM when allocating); lower '
      '--batch_size, in another folder; the last good checkpoint is '),
-    pytest.param(tf.errors.InternalError, 'iteration 4: TensorFlow failed (OOM when allocating); '
-                 'the last good checkpoint is ', marks=pytest.mark.slow)],
+    (tf.errors.InternalError, 'iteration 4: TensorFlow failed (OOM when allocating); the last good '
+     'checkpoint is ')],
     ids=['memory', 'another'])
 def test_an_error_of_tensorflow_ends_in_one_line(config, monkeypatch, uninterrupted, kind, said):
     on_update(monkeypatch, 10, fault(kind, 'OOM when allocating\n\t [[node x]]'))

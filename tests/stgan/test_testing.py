@@ -81,6 +81,7 @@ def sheet_times(folder):
     return {path.name: path.stat().st_mtime_ns for path in folder.glob('*.png')}
 
 
+@pytest.mark.slow
 def test_an_interrupted_test_goes_on(run, workspace, monkeypatch):
     """What is there is whole, and is not made again."""
     edit, folder = Editor.edit_batch, workspace / 'output' / 'toy' / 'sample_testing'
@@ -297,6 +298,7 @@ def test_a_sheet_that_cannot_be_written_ends_the_test(run, workspace, monkeypatc
     assert done.status == 1 and 'No space left' in done.err and 'Traceback' not in done.err
 
 
+@pytest.mark.slow
 def test_slide_at_the_source_label_reconstructs(run, workspace):
     """With the published slide no position of the slider gives the reconstruction."""
     done = run('test.py', '--experiment_name', 'toy', '--test_slide', '--test_att', 'Male',

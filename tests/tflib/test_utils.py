@@ -154,6 +154,7 @@ def test_a_library_leaves_its_host_alone():
     printed(LIBRARY)
 
 
+@pytest.mark.slow
 def test_a_library_imports_what_tensorflow_does():
     """Modules that are kept from it leave parts of it without them for good."""
     names = ('import sys\n'
@@ -172,6 +173,7 @@ def test_commands_are_quiet():
     assert printed(code) == ('', '')
 
 
+@pytest.mark.slow
 def test_the_environment_decides_what_is_heard():
     """Of native code that does not heed TensorFlow's log level."""
     code = ('import os, pylib\n'
