@@ -444,10 +444,10 @@ class Server:
 
     def __init__(self, app, listener):
         config = uvicorn.Config(
-            app, http=Protocol, ws='none', log_level='error', access_log=False, lifespan='off',
-            server_header=False, proxy_headers=False, timeout_keep_alive=IDLE_SECONDS,
-            timeout_graceful_shutdown=3, limit_concurrency=MOST_CONNECTIONS,
-            h11_max_incomplete_event_size=MOST_HEADERS)
+            app, http=Protocol, ws='none', log_config=None, log_level='error', access_log=False,
+            lifespan='off', server_header=False, proxy_headers=False,
+            timeout_keep_alive=IDLE_SECONDS, timeout_graceful_shutdown=3,
+            limit_concurrency=MOST_CONNECTIONS, h11_max_incomplete_event_size=MOST_HEADERS)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, daemon=True,
                                         kwargs={'sockets': [listener]})

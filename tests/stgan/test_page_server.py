@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 import os
 import re
 import signal
@@ -57,6 +58,14 @@ def status_and_body(answer):
     first, _, body = answer.partition(b'\r\n\r\n')
     found = re.match(rb'HTTP/1.1 (\d+)', first)
     return (int(found[1]) if found else None), body
+
+
+def test_logging_of_the_process_stays_as_it_is(served):
+    handler = logging.StreamHandler(io.StringIO())
+    with page_server.listen('127.0.0.1', 0) as listener:
+        page_server.Server(served.page, listener)
+    # Setting logging up anew, as uvicorn likes to, takes all handlers out of this list.
+    assert any(reference() is handler for reference in logging._handlerList)
 
 
 def text_bomb():
