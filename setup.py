@@ -72,6 +72,8 @@ setup(
         'photos': ['mtcnn>=0.1.1'],
         # What these are on Python 3.7: 0.29 and 0.22, the oldest that will do.
         'page': ['starlette>=0.29', 'uvicorn>=0.22'],
+        # Built against the TensorFlow that is there: see `make test-horovod`.
+        'distributed': ['horovod>=0.28.1,<0.29'],
         'gpu': ['tensorflow[and-cuda]>=2.15' + CURRENT],
     },
 )

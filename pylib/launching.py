@@ -12,9 +12,9 @@ import subprocess
 import sys
 import threading
 import time
-from typing import List, NamedTuple
 
 from pylib.command import UserError, counted
+from pylib.rendezvous import PORT
 from pylib.signals import REPEAT
 
 PATIENCE = 15    # seconds that the others have to end by themselves once one has failed
@@ -24,16 +24,8 @@ _PR_SET_PDEATHSIG = 1    # linux/prctl.h
 _writing = threading.Lock()
 
 
-class Plan(NamedTuple):
-    """Who takes part in a job."""
-
-    addresses: List[str]    # 'host:port' of each process
-    first: int              # rank of this machine's first one
-    count: int              # of this machine's
-
-
-def plan(count, hosts='', port=29500, node_rank=None):
-    """The `Plan` of a job.
+def plan(count, hosts='', port=PORT, node_rank=None):
+    """{rank: {variable: value}} of this machine's processes: TF_CONFIG tells each its place.
 
     Args:
         count: processes on this machine; with hosts: on each for which they name no number.
@@ -46,13 +38,13 @@ def plan(count, hosts='', port=29500, node_rank=None):
         UserError: hosts are not right, or this machine is none of them.
     """
     if not hosts:
-        return Plan([f'localhost:{free}' for free in free_ports(count)], 0, count)
+        return _described([f'localhost:{free}' for free in free_ports(count)], 0, count)
     machines = [_machine(text, count) for text in hosts.split(',')]
     names = [name for name, _ in machines]
     if len(set(names)) < len(names):
         raise UserError(f'--hosts {hosts}: a machine is named twice')
     if node_rank is None:
-        node_rank = next((number for number, name in enumerate(names) if _is_here(name)), None)
+        node_rank = next((number for number, name in enumerate(names) if is_here(name)), None)
     if node_rank is None:
         raise UserError(f'--hosts {hosts}: this machine, {socket.gethostname()}, has none of these '
                         'names and addresses; --node_rank tells which it is, from 0')
@@ -60,7 +52,15 @@ def plan(count, hosts='', port=29500, node_rank=None):
         raise UserError(f'--node_rank {node_rank}: --hosts names {counted(len(machines), "host")}, '
                         'counted from 0')
     addresses = [f'{name}:{port + number}' for name, its in machines for number in range(its)]
-    return Plan(addresses, sum(its for _, its in machines[:node_rank]), machines[node_rank][1])
+    first = sum(its for _, its in machines[:node_rank])
+    return _described(addresses, first, first + machines[node_rank][1])
+
+
+def _described(addresses, first, end):
+    """{rank: environment} of the processes first .. end-1 of those with these addresses."""
+    return {rank: {'TF_CONFIG': json.dumps({'cluster': {'worker': addresses},
+                                            'task': {'type': 'worker', 'index': rank}})}
+            for rank in range(first, end)}
 
 
 def _machine(text, count):
@@ -71,7 +71,7 @@ def _machine(text, count):
     return name, int(number)
 
 
-def _is_here(name):
+def is_here(name):
     """Whether a name leads to this machine: only an address of its own can be taken."""
     if name in (socket.gethostname(), socket.gethostname().partition('.')[0]):
         return True
@@ -105,13 +105,13 @@ class Job:
     """The processes of this machine.
 
     Args:
-        command: words of what each runs; make_plan: function that returns the `Plan`, anew for each
-            start, as free ports may not stay free.
+        command: words of what each runs; make_plan: function that returns {rank: {variable: value}}
+            of these processes, see `plan`, anew for each start, as free ports may not stay free.
     """
 
     def __init__(self, command, make_plan):
         self._command, self._make_plan = command, make_plan
-        self._processes, self._received = [], {}
+        self._processes, self._received = {}, {}
 
     def run(self, restarts=0):
         """Run the job to its end, again if it fails, and return the worst exit status.
@@ -136,32 +136,30 @@ class Job:
         # A terminal's and a parent's signals may come twice at once; the second means "now".
         if now - self._received.get(signum, -REPEAT) >= REPEAT:
             self._received[signum] = now
-            for process in self._processes:
+            for process in self._processes.values():
                 process.send_signal(signum)
 
     def _run_once(self):
-        chosen = self._make_plan()
-        self._processes, readers = [], []
+        self._processes, readers = {}, []
         try:
-            for rank in range(chosen.first, chosen.first + chosen.count):
-                self._processes.append(self._start(chosen.addresses, rank))
-            for rank, process in enumerate(self._processes, chosen.first):
+            for rank, variables in self._make_plan().items():
+                self._processes[rank] = self._start(variables)
+            for rank, process in self._processes.items():
                 for stream, target in ((process.stdout, sys.stdout), (process.stderr, sys.stderr)):
                     readers.append(threading.Thread(target=_copy,
                                                     args=(stream, target, f'[{rank}] ')))
                     readers[-1].start()
             for signum in list(self._received):    # while they were being started
-                for process in self._processes:
+                for process in self._processes.values():
                     process.send_signal(signum)
-            return self._watch(chosen.first)
+            return self._watch()
         finally:
             self._kill()
             for reader in readers:
                 reader.join()
 
-    def _start(self, addresses, rank):
-        described = {'cluster': {'worker': addresses}, 'task': {'type': 'worker', 'index': rank}}
-        environment = dict(os.environ, TF_CONFIG=json.dumps(described), PYTHONUNBUFFERED='1')
+    def _start(self, variables):
+        environment = dict(os.environ, PYTHONUNBUFFERED='1', **variables)
         # When one worker is gone the others' TensorFlow would write pages about it.
         environment.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
         try:
@@ -173,12 +171,12 @@ class Job:
         except OSError as error:
             raise UserError(f'{self._command[0]}: {os.strerror(error.errno)}') from None
 
-    def _watch(self, first):
+    def _watch(self):
         """Wait for the end of all, and return the worst exit status of those not ended from here.
 
         Once one has failed the others, who hear of it from each other, have some time to end.
         """
-        running, worst, deadline = dict(enumerate(self._processes, first)), 0, None
+        running, worst, deadline = dict(self._processes), 0, None
         while running:
             for rank, process in list(running.items()):
                 status = process.poll()
@@ -200,7 +198,7 @@ class Job:
         return worst
 
     def _kill(self):
-        for process in self._processes:
+        for process in self._processes.values():
             if process.poll() is None:
                 process.kill()
             process.wait()

@@ -20,6 +20,7 @@ import time
 from pylib.command import CommandError, Interrupted, RunFailed, UserError
 
 GREETING = 'stgan'
+PORT = 29500         # of the first process of a machine, unless told otherwise
 NOTICE = 10          # seconds after which a process says for whom it waits
 NAMING = 20          # seconds in which the hosts' names have to become known
 TELLING = 10         # seconds in which others come to hear what went wrong

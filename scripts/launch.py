@@ -1,12 +1,14 @@
 """Start the workers of a training that several devices or machines share.
 
-Each worker gets its place in TF_CONFIG, and its output begins with [its number]. When one fails the
-others end, too; SIGINT and SIGTERM go to all of them. The exit status is the worst of theirs. With
-several machines the same command runs on each; docs/distributed.md has more.
+Each worker gets its place in TF_CONFIG, or on Ascend in HCCL's variables, and its output begins
+with [its number]. When one fails the others end, too; SIGINT and SIGTERM go to all of them. The
+exit status is the worst of theirs. With several machines the same command runs on each;
+docs/distributed.md has more.
 
 Examples:
     python scripts/launch.py -n 4 --restarts 3 -- train.py --dataroot DATAROOT
     python scripts/launch.py --hosts a:2,b:2 -- train.py --dataroot DATAROOT
+    python scripts/launch.py --rank_table 8p.json -- train.py --dataroot DATAROOT
 """
 
 import argparse
@@ -17,8 +19,9 @@ import sys
 if not __package__:
     import _checkout
 
-from pylib import ArgumentParser, run_command
+from pylib import ArgumentParser, rank_table, run_command
 from pylib.launching import Job, plan
+from pylib.rendezvous import PORT
 
 
 def command_of(words):
@@ -43,8 +46,13 @@ def main():
         help='machines and how many workers each has; default: this one')
     add('--node_rank', type=int, metavar='N',
         help='which of --hosts this machine is, from 0; default: found by its name and addresses')
-    add('--port', type=int, default=29500,
+    add('--port', type=int, default=PORT,
         help='with --hosts: of a machine\'s first worker, those that follow take the next ones')
+    add('--rank_table', default='', metavar='FILE',
+        help='Ascend: start the NPUs that this table of HCCL has for this machine, in place of '
+             'the workers above; scripts/ascend/rank_table.py writes it')
+    add('--server_id', metavar='ADDRESS',
+        help='with --rank_table: as which it has this machine; default: found by its addresses')
     add('--restarts', type=int, default=0, metavar='N',
         help='start all workers again, at most so often, if one fails; they go on from the last '
              'checkpoint')
@@ -59,8 +67,12 @@ def main():
                                      ('--port', args.port, 1, 64000)):
         if not least <= value <= most:
             parser.error(f'{flag} {value}: expected {least} to {most}')
-    job = Job(command_of(words), functools.partial(plan, args.nproc_per_node, args.hosts, args.port,
-                                                   args.node_rank))
+    if args.rank_table:
+        make_plan = functools.partial(rank_table.plan, args.rank_table, args.server_id)
+    else:
+        make_plan = functools.partial(plan, args.nproc_per_node, args.hosts, args.port,
+                                      args.node_rank)
+    job = Job(command_of(words), make_plan)
     sys.exit(job.run(args.restarts))
 
 

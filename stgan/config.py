@@ -17,7 +17,7 @@ from pylib import ArgumentParser, UserError, read_json, write_json
 from stgan.attributes import CONFLICTS, DEFAULT_ATTRIBUTES, MOST_CHANGE
 
 DEVICES = ('auto', 'cpu', 'gpu', 'npu')
-ENGINES = ('auto', 'none', 'tensorflow')
+ENGINES = ('auto', 'none', 'tensorflow', 'horovod', 'hccl')
 PRECISIONS = ('high', 'tf32', 'mixed')
 
 # What a run keeps in its folder.
@@ -194,7 +194,8 @@ class RunConfig:
     fixed_loss_scale: bool = option(False, 'keep the first loss scale instead of adapting it')
 
     distribute: str = option('auto', 'how several workers train together, see '
-                             'docs/distributed.md; auto: as TF_CONFIG describes, else alone',
+                             'docs/distributed.md; auto: as what has started them tells, else '
+                             'alone',
                              section='several devices', choices=ENGINES)
     sync_bn: bool = option(False, 'let batch norm take the statistics of all workers\' images')
     worker_timeout: float = option(600., 'how long to wait for the other workers at the start',

@@ -85,7 +85,7 @@ def build(config, batch, device='cpu', workers=None):
     D and G have loss graphs of their own: a D update computes nothing that only G needs.
 
     Args:
-        workers: those that train together, see `collective.joined`, of whose global batch `batch`
+        workers: those that train together, see `engines.joined`, of whose global batch `batch`
             is the share of this one; None: this process is alone.
     """
     workers = workers or collective.Alone()
@@ -197,7 +197,7 @@ def _update(config, device, network, terms, variables, rate, workers):
         step = utils.minimize(optimizer, loss, variables, terms.values(), workers.average)
         return Update(step, _averaged(terms, workers), network)
     optimizer, manager = loss_scale.make_optimizer(optimizer, name, config.loss_scale, device,
-                                                   config.fixed_loss_scale)
+                                                   config.fixed_loss_scale, workers)
     step = utils.minimize(optimizer, loss, variables, terms.values(), workers.average)
     with tf.control_dependencies([step]):
         terms = _averaged(terms, workers)

@@ -126,7 +126,7 @@ def fit(folder, graph, batches, schedule, report, open_session, newest=None, ini
         open_session: function that opens the session, such as a partial `utils.session`.
         newest: checkpoint to go on from; None: this is a new run.
         initialize: function (session) that gives a new run other weights than random ones.
-        workers: those that train together, see `collective.joined`, all of which call this; None:
+        workers: those that train together, see `engines.joined`, all of which call this; None:
             this process is alone.
         reorderings: the iterations of the `Rollbacks`, which the first worker tells the others.
 

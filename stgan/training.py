@@ -23,7 +23,7 @@ from stgan.config import (
 from stgan.graph import build
 from stgan.models import GENERATOR_SCOPES
 from stgan.stream import Course, changed_course
-from tflib import checkpoint, collective, moving_average, npu, tf, utils
+from tflib import checkpoint, collective, engines, moving_average, npu, tf, utils
 
 
 def learning_rate(config, epoch):
@@ -83,7 +83,7 @@ def train(config, clear=False):
         UserError: bad input, or another process trains this experiment.
         RunFailed, Interrupted: see `loop.fit`.
     """
-    with collective.joined(config.distribute, config.worker_timeout) as workers:
+    with engines.joined(config.distribute, config.worker_timeout) as workers:
         _train(config, clear, workers)
 
 
@@ -94,8 +94,10 @@ def _train(config, clear, workers):
     utils.select_gpus(collective.gpus_of(config.gpu, workers))
     npu_options(config, config.device)    # illegal ones are found before an adapter is loaded
     device = workers.device = utils.resolve_device(config.device)
-    if device == 'npu' and workers.size > 1:
-        raise UserError('--device npu: NPUs are trained on alone so far; take --distribute none')
+    if workers.size > 1 and device not in workers.devices:
+        raise UserError(f'--device {device}: several NPUs train with --distribute hccl, other '
+                        'devices with --distribute tensorflow or horovod; --distribute none '
+                        'trains on one')
     open_session = _session_opener(config, device, workers)
     if config.img_size == 2 ** config.dis_layers:
         warn(f'--dis_layers {config.dis_layers}: leaves a single pixel of --img_size '

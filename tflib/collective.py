@@ -1,29 +1,19 @@
 """Processes that train together: what each computes on its own share of the data is averaged.
 
-`join` gives the process its `Alone` or `TensorFlowWorkers`, which have the same interface. Alone
+`Alone` and `Workers` have the same interface; `tflib.engines` gives a process its own. Alone
 nothing is added to a graph.
-
-The engine `tensorflow` is TensorFlow's own: each process runs a server, described by the standard
-TF_CONFIG, and the collective operations of the graph exchange tensors between them, in a ring over
-gRPC between CPUs and by NCCL between GPUs.
 """
 
 import contextlib
 import json
 import os
 
-from pylib import CommandError, Interrupted, NotFinite, RunFailed, UserError, usable_cores
+from pylib import usable_cores
 from pylib.rendezvous import Rendezvous, split_address
-from tflib import quiet_native_code, tf
+from tflib import npu, quiet_native_code, tf
 
-# What TensorFlow's own strategies are made of; public in no version.
-from tensorflow.python.ops import collective_ops, data_flow_ops  # isort: skip
-
-ENVIRONMENT = 'TF_CONFIG'
-# Tensors of fewer values than that are averaged together: each exchange takes its time.
-SMALL = 1 << 14
-# Groups of devices, as collective operations number them.
-_CPUS, _GPUS = 1, 2
+# What TensorFlow's own input pipelines are made of; public in no version.
+from tensorflow.python.ops import data_flow_ops  # isort: skip
 
 
 class Alone:
@@ -35,7 +25,7 @@ class Alone:
     """
 
     rank, size, local_rank, local_size = 0, 1, 0, 1
-    device = 'cpu'    # on which the exchanged tensors are: 'cpu' or 'gpu'
+    device = 'cpu'    # on which the exchanged tensors are
 
     def meet(self, facts):
         """Wait for all processes and return what each brought, as JSON, by rank."""
@@ -53,6 +43,10 @@ class Alone:
     def in_order(self):
         """Context of operations of this class that one session run executes."""
         return contextlib.nullcontext()
+
+    def summed(self, tensor):
+        """The sum of a tensor over all processes."""
+        return tensor
 
     def average(self, tensors):
         """Float32 tensors averaged over all processes, as a list."""
@@ -77,15 +71,15 @@ class Alone:
         """End the connections to the others; see `Rendezvous.leave`."""
 
 
-class TensorFlowWorkers(Alone):
-    """Processes whose tensors TensorFlow's own collective operations exchange.
-
-    All have to build the same operations of this class in the same order.
+class Workers(Alone):
+    """Processes that know each other's addresses; an engine adds how tensors are exchanged.
 
     Args:
         addresses: 'host:port' of each; rank: place of this process among them.
         timeout: seconds to wait for the others at the start.
     """
+
+    devices = 'cpu', 'gpu'    # between which tensors are exchanged
 
     def __init__(self, addresses, rank, timeout=600):
         self.rank, self.size = rank, len(addresses)
@@ -94,8 +88,7 @@ class TensorFlowWorkers(Alone):
         self.local_rank = hosts[:rank].count(hosts[rank])
         self.local_size = hosts.count(hosts[rank])
         self._rendezvous = Rendezvous(addresses, rank, timeout)
-        self._keys, self._server = 0, None
-        self._order = None    # of a context `in_order`: the operations so far
+        self._computes = False
 
     def meet(self, facts):
         """See `Alone.meet`.
@@ -109,107 +102,37 @@ class TensorFlowWorkers(Alone):
         """How messages call a process."""
         return self._rendezvous.name(rank)
 
-    @property
-    def _task(self):
-        return f'/job:worker/replica:0/task:{self.rank}'
-
-    def scope(self):
-        """See `Alone.scope`."""
-        return tf.device(self._task)
-
     def session(self, config, graph=None):
-        """Open a session on the server of this process, which is started for the first one."""
-        config.device_filters.append(f'/job:worker/task:{self.rank}')
-        config.experimental.collective_group_leader = '/job:worker/replica:0/task:0'
-        with quiet_native_code():
-            if self._server is None:
-                cluster = tf.train.ClusterSpec({'worker': self.addresses})
-                self._server = tf.train.Server(cluster, 'worker', self.rank, config=config)
-                # The first operation fails, or complains, where a server is not there yet.
-                self.barrier()
-            return tf.Session(self._server.target, graph=graph, config=config)
+        """See `Alone.session`."""
+        self._computes = True
+        return super().session(config, graph)
 
-    def _next_key(self):
-        """The number of an exchange, the same in all processes."""
-        self._keys += 1
-        return self._keys
-
-    def _reduced(self, tensor, final='Id'):
-        """The sum of a tensor over all processes; final: 'Id', or 'Div' for the average."""
-        # Whole numbers, which are not computed with, wait for nothing that the GPU does.
-        on_gpu = self.device == 'gpu' and tensor.dtype.is_floating
-        with tf.device(f'{self._task}/device:{"GPU" if on_gpu else "CPU"}:0'):
-            # Kernels of NCCL wait for each other: all processes have to start them in one order.
-            with tf.control_dependencies(self._order[-1:] if on_gpu and self._order else []):
-                tensor = tf.identity(tensor)
-            summed = collective_ops.all_reduce(
-                tensor, self.size, _GPUS if on_gpu else _CPUS, self._next_key(), 'Add', final,
-                communication_hint='nccl' if on_gpu else 'auto')
-        if self._order is not None and on_gpu:
-            self._order.append(summed)
-        return summed
-
-    @contextlib.contextmanager
-    def in_order(self):
-        """See `Alone.in_order`."""
-        self._order = []
-        try:
-            yield
-        finally:
-            self._order = None
+    def summed(self, tensor):
+        """See `Alone.summed`."""
+        raise NotImplementedError
 
     def average(self, tensors):
-        """See `Alone.average`: large tensors by themselves, on CPUs each as soon as it is there."""
-        tensors = [tf.convert_to_tensor(tensor) for tensor in tensors]
-        with tf.control_dependencies(tensors if self.device == 'gpu' else []):
-            return self._averages(tensors)
-
-    def _averages(self, tensors):
-        averages, small = [None] * len(tensors), []
-        for place, tensor in enumerate(tensors):
-            if tensor.shape.num_elements() < SMALL:
-                small.append((place, tensor))
-            else:
-                averages[place] = self._reduced(tensor, 'Div')
-        if small:
-            together = self._reduced(
-                tf.concat([tf.reshape(tensor, [-1]) for _, tensor in small], 0), 'Div')
-            parts = tf.split(together, [tensor.shape.num_elements() for _, tensor in small])
-            for (place, tensor), part in zip(small, parts):
-                averages[place] = tf.reshape(part, tensor.shape)
-        return averages
+        """See `Alone.average`."""
+        return [self.summed(tensor) / self.size for tensor in tensors]
 
     def gather(self, tensor):
         """See `Alone.gather`: a sum of tensors that are zero but for one row each."""
         rows = [[self.rank, self.size - 1 - self.rank]] + [[0, 0]] * tensor.shape.ndims
         padded = tf.pad(tensor[tf.newaxis], rows)
         if not tensor.dtype.is_floating:
-            return self._reduced(padded)
+            return self.summed(padded)
 
         @tf.custom_gradient
-        def summed(x):
+        def differentiable(x):
             # The loss of all is the sum of what each has of it, as of its gradient.
-            return self._reduced(x), summed
-        return summed(padded)
+            return self.summed(x), differentiable
+        return differentiable(padded)
 
     def agreement(self):
         """See `Alone.agreement`."""
         number = tf.placeholder(tf.int64, [])
         largest = tf.reduce_max(self.gather(number))
         return lambda session, own: int(session.run(largest, {number: own}))
-
-    def broadcast(self, variables):
-        """See `Alone.broadcast`."""
-        assignments = []
-        for variable in variables:
-            shape, dtype = variable.shape, variable.dtype.base_dtype
-            numbers = self.size, _CPUS, self._next_key()
-            with tf.device(f'{self._task}/device:CPU:0'):
-                value = (collective_ops.broadcast_recv(shape, dtype, *numbers) if self.rank
-                         else collective_ops.broadcast_send(variable.read_value(), shape, dtype,
-                                                            *numbers))
-            assignments.append(variable.assign(value))
-        return tf.group(*assignments)
 
     def barrier(self):
         """See `Alone.barrier`."""
@@ -222,7 +145,7 @@ class TensorFlowWorkers(Alone):
     def part(self):
         """Leave when all others do."""
         try:
-            if self._server is not None:
+            if self._computes:
                 self.barrier()
         finally:
             self.leave()
@@ -230,87 +153,6 @@ class TensorFlowWorkers(Alone):
     def raise_if_lost(self):
         """Raise the error of another process, if one has ended just now."""
         self._rendezvous.raise_if_lost(2)
-
-
-def _described(environment):
-    """(addresses, rank) that TF_CONFIG describes; no addresses without it.
-
-    Raises:
-        UserError: it is not what training takes.
-    """
-    text = environment.get(ENVIRONMENT, '').strip()
-    if not text:
-        return [], 0
-    try:
-        described = json.loads(text)
-        cluster, task = described.get('cluster') or {}, described.get('task') or {}
-        workers = list(cluster.get('chief', [])) + list(cluster.get('worker', []))
-        kind, index = task.get('type', 'worker'), int(task.get('index', 0))
-    except (ValueError, TypeError, AttributeError):
-        raise UserError(f'{ENVIRONMENT}: expected JSON such as {{"cluster": {{"worker": ["a:2222", '
-                        '"b:2222"]}, "task": {"type": "worker", "index": 0}}') from None
-    if kind not in ('chief', 'master', 'worker') or 'ps' in cluster:
-        raise UserError(f'{ENVIRONMENT}: has tasks of type {"ps" if "ps" in cluster else kind}; '
-                        'every task trains here: describe workers only')
-    if not workers:
-        return [], 0
-    chiefs = len(cluster.get('chief', []))
-    rank = index + (chiefs if kind == 'worker' else 0)
-    if not 0 <= rank < len(workers):
-        raise UserError(f'{ENVIRONMENT}: task {kind} {index}, but there are '
-                        f'{len(workers)} workers, counted from 0')
-    for address in workers:
-        try:
-            split_address(address)
-        except UserError as error:
-            raise UserError(f'{ENVIRONMENT}: {error}') from None
-    if len(set(workers)) < len(workers):
-        raise UserError(f'{ENVIRONMENT}: two workers have the same address')
-    return workers, rank
-
-
-@contextlib.contextmanager
-def joined(engine='auto', timeout=600, environment=os.environ):
-    """Context of the processes that train together: yields `Alone`, or a class derived from it.
-
-    What ends this process is told to the others, which end then, too.
-
-    Args:
-        engine: 'none', 'tensorflow', or 'auto', which is what the environment describes.
-
-    Raises:
-        UserError: the environment describes none, or wrongly.
-    """
-    addresses, rank = ([], 0) if engine == 'none' else _described(environment)
-    if engine == 'tensorflow' and not addresses:
-        raise UserError(f'--distribute tensorflow: {ENVIRONMENT} describes no workers; '
-                        'scripts/launch.py sets it')
-    if len(addresses) < 2:
-        yield Alone()
-        return
-    workers = TensorFlowWorkers(addresses, rank, timeout)
-    try:
-        yield workers
-    except (Interrupted, NotFinite):
-        # Then all have agreed to end.
-        workers.part()
-        raise
-    except RunFailed as error:
-        # What it failed for may be that another process has.
-        try:
-            workers.raise_if_lost()
-        except CommandError:
-            workers.leave()
-            raise
-        workers.leave((str(error), error.exit_status))
-        raise
-    except CommandError as error:
-        workers.leave((str(error), error.exit_status))
-        raise
-    except BaseException as error:
-        workers.leave((f'ended with {type(error).__name__}', 1))
-        raise
-    workers.part()
 
 
 def gpus_of(gpus, workers, environment=os.environ):
@@ -345,6 +187,7 @@ def staged(values):
         (operation that computes them and puts them aside, what was put aside, operation that drops
         what is aside).
     """
-    area = data_flow_ops.StagingArea([value.dtype for value in values],
-                                     [value.shape for value in values])
-    return area.put(values), area.get(), area.clear()
+    with npu.host_scope():
+        area = data_flow_ops.StagingArea([value.dtype for value in values],
+                                         [value.shape for value in values])
+        return area.put(values), area.get(), area.clear()

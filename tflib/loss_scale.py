@@ -8,7 +8,7 @@ Source: Micikevicius et al., "Mixed precision training", 2018; the update rule i
 ExponentialUpdateLossScaleManager.
 """
 
-from tflib import npu, tf
+from tflib import collective, npu, tf
 
 # The top scope of all variables made here; checkpoints of other precisions lack them.
 SCOPE = 'loss_scale'
@@ -134,7 +134,7 @@ class LossScaleOptimizer:
             return self._manager.update(finite)
 
 
-def make_optimizer(optimizer, name, start, device, fixed=False):
+def make_optimizer(optimizer, name, start, device, fixed=False, workers=None):
     """Return (optimizer that scales the loss, its manager).
 
     Ascend's NPULossScaleOptimizer reads the overflow register of the device; it exists in the
@@ -144,14 +144,21 @@ def make_optimizer(optimizer, name, start, device, fixed=False):
     Args:
         name: of the manager; start: initial scale; device: 'cpu', 'gpu' or 'npu'.
         fixed: keep the initial scale, else it is adapted by `ExponentialLossScale`'s rule.
+        workers: those that train together, see `engines.joined`; their gradients are averaged
+            before the optimizer takes them, but each NPU's register is its own.
     """
+    workers = workers or collective.Alone()
     if device == 'npu' and npu.has_loss_scale_optimizer():
         with tf.variable_scope(f'{SCOPE}/{name}'):
             skipped = _variable('skipped', 0, tf.int64)
-            return npu.loss_scale_optimizer(optimizer, start, fixed, skipped, count_skipped)
+            return npu.loss_scale_optimizer(optimizer, start, fixed, skipped, count_skipped,
+                                            is_distributed=workers.size > 1)
     manager = (FixedLossScale if fixed else ExponentialLossScale)(name, start)
 
     def is_finite(gradients):
         finite = all_finite(gradients)
-        return tf.logical_and(finite, npu.no_overflow(gradients)) if device == 'npu' else finite
+        if device != 'npu':
+            return finite
+        overflowed = tf.cast(tf.logical_not(npu.no_overflow(gradients)), tf.float32)
+        return tf.logical_and(finite, tf.equal(workers.summed(overflowed), 0))
     return LossScaleOptimizer(optimizer, manager, is_finite), manager

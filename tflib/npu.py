@@ -162,7 +162,7 @@ def _detected():
     """The versions that a loaded adapter can be, by what it has."""
     def module(name):
         try:
-            return importlib.import_module(f'{_adapter_root()}.{name}')
+            return adapter_module(name)
         except (ImportError, ValueError):
             return None
 
@@ -483,9 +483,10 @@ def _adapter_name():
     return 'npu_bridge' if tf.__version__.startswith('1.') else 'npu_device'
 
 
-def _adapter_root():
-    """The package that is laid out alike in both adapters."""
-    return 'npu_bridge' if _adapter_name() == 'npu_bridge' else 'npu_device.compat.v1'
+def adapter_module(name):
+    """A module of the adapter, by its place in the package that is laid out alike in both."""
+    root = 'npu_bridge' if _adapter_name() == 'npu_bridge' else 'npu_device.compat.v1'
+    return importlib.import_module(f'{root}.{name}')
 
 
 def load_adapter():
@@ -496,7 +497,7 @@ def load_adapter():
     """
     name = _adapter_name()
     try:
-        importlib.import_module(f'{_adapter_root()}.npu_init')
+        adapter_module('npu_init')
         if name == 'npu_device':
             importlib.import_module(name).compat.enable_v1()
             # That disables v2 behaviour once more, and with it what tflib enabled after it.
@@ -513,7 +514,7 @@ def load_adapter():
 def dump_config_class():
     """The adapter's `DumpConfig`, which settings of an estimator take; imports the adapter."""
     load_adapter()
-    return importlib.import_module(f'{_adapter_root()}.estimator.npu.npu_config').DumpConfig
+    return adapter_module('estimator.npu.npu_config').DumpConfig
 
 
 def adapter_is_loaded():
@@ -568,12 +569,13 @@ def has_loss_scale_optimizer():
     return _adapter_name() == 'npu_bridge'
 
 
-def loss_scale_optimizer(optimizer, start, fixed, skipped, count_skipped):
+def loss_scale_optimizer(optimizer, start, fixed, skipped, count_skipped, is_distributed=False):
     """Return (NPULossScaleOptimizer, its manager, which has `scale` and `skipped` too).
 
     Args:
         start: initial scale; fixed: whether it stays so; skipped: int64 variable; count_skipped:
             function of the variable and a bool scalar that returns the operation which counts.
+        is_distributed: an overflow on one of the devices that train together counts on all.
     """
     managers = importlib.import_module('npu_bridge.estimator.npu.npu_loss_scale_manager')
     optimizers = importlib.import_module('npu_bridge.estimator.npu.npu_loss_scale_optimizer')
@@ -585,7 +587,7 @@ def loss_scale_optimizer(optimizer, start, fixed, skipped, count_skipped):
     rule = manager.update_loss_scale
     manager.update_loss_scale = lambda finite: tf.group(rule(finite),
                                                         count_skipped(skipped, finite))
-    return optimizers.NPULossScaleOptimizer(optimizer, manager), manager
+    return optimizers.NPULossScaleOptimizer(optimizer, manager, is_distributed), manager
 
 
 def no_overflow(gradients):
@@ -631,7 +633,7 @@ def _keeps_infinities():
     """Whether the device computes infinities and NaN, and so has no overflow to report."""
     places = [importlib.import_module(_adapter_name())]
     with contextlib.suppress(ImportError):
-        places.append(importlib.import_module(f'{_adapter_root()}.estimator.npu.npu_plugin'))
+        places.append(adapter_module('estimator.npu.npu_plugin'))
     functions = [getattr(place, 'is_inf_nan_enabled', None) for place in places]
     return any(function() for function in functions if function)
 
@@ -642,9 +644,21 @@ def float32_scope():
 
     Without a loaded adapter nothing happens; `utils.FLOAT32_ISLANDS` does the same elsewhere.
     """
+    with _scope('keep_dtype_scope'):
+        yield
+
+
+@contextlib.contextmanager
+def host_scope():
+    """Operations built in this block, or function, stay on the host.
+
+    Without a loaded adapter nothing happens.
+    """
+    with _scope('without_npu_compile_scope'):
+        yield
+
+
+def _scope(name):
     if not adapter_is_loaded():
-        yield
-        return
-    scopes = importlib.import_module(f'{_adapter_root()}.estimator.npu.npu_scope')
-    with scopes.keep_dtype_scope():
-        yield
+        return contextlib.nullcontext()
+    return getattr(adapter_module('estimator.npu.npu_scope'), name)()

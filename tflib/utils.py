@@ -115,7 +115,7 @@ def session(device='cpu', threads=-1, graph=None, precision='high', npu_options=
     """Open a session on `graph` (default: the current graph); see `session_config`.
 
     Args:
-        workers: those that train together, see `collective.joined`; None: this process is alone.
+        workers: those that train together, see `engines.joined`; None: this process is alone.
     """
     config = session_config(device, precision, threads, npu_options, optimize)
     if device == 'npu':

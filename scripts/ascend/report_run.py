@@ -39,9 +39,10 @@ def measured(config, seconds):
         raise UserError(f'{path}: no iteration logged; train first')
     # The median, as the first iteration waits for the graph to be compiled.
     iteration = float(np.median([record['seconds'] for record in records]))
-    images = config.batch_size * (config.n_d + 1)
+    ranks = int(os.environ.get('RANK_SIZE', '1'))
+    images = ranks * config.batch_size * (config.n_d + 1)
     values = OrderedDict([
-        ('Network', 'STGAN'), ('RankSize', os.environ.get('RANK_SIZE', '1')),
+        ('Network', 'STGAN'), ('RankSize', ranks),
         ('BatchSize', config.batch_size), ('DeviceType', platform.machine()),
         ('CaseName', config.experiment_name), ('ActualFPS', f'{images / iteration:.2f}'),
         ('TrainingTime', f'{iteration:.4f}')])

@@ -1,3 +1,3 @@
 #!/usr/bin/env bash
 # Train for 100 iterations on one NPU, to measure how fast that is.
-exec bash "$(dirname "${BASH_SOURCE[0]}")/train_1p.sh" performance "$@"
+exec bash "$(dirname "${BASH_SOURCE[0]}")/train.sh" performance 1 "$@"

@@ -81,7 +81,7 @@ def training_iteration(config, build, device='cpu', workers=None):
 
     Args:
         build: `graph.build`, or a function like it.
-        workers: those that train together, see `collective.joined`; None: this process is alone.
+        workers: those that train together, see `engines.joined`; None: this process is alone.
     """
     from stgan import data
     from tflib import collective, tf, utils
@@ -123,9 +123,9 @@ def training_worker(config, addresses, rank, exchanging):
     """
     from stgan.graph import build
     from stgan.models import GENERATOR_SCOPES
-    from tflib import collective, utils
+    from tflib import engines, utils
 
-    workers = collective.TensorFlowWorkers(addresses, rank)
+    workers = engines.TensorFlowWorkers(addresses, rank)
     workers.meet({})
     exchanging, sizes = exchanging and workers.size > 1, []
 

@@ -1,5 +1,6 @@
 """Starting, watching and ending the processes of a job."""
 
+import json
 import os
 import signal
 import subprocess
@@ -10,10 +11,11 @@ import time
 import pytest
 
 from pylib import UserError, launching
-from pylib.launching import Job, Plan, free_ports, plan
+from pylib.launching import Job, free_ports, plan
 from pylib.processes import is_running
 
-PLAN = Plan(['a:1', 'b:2', 'b:3'], 0, 3)
+PLAN = {rank: {'TF_CONFIG': json.dumps({'task': {'index': rank}}), 'PLACE': f'place {rank}'}
+        for rank in range(3)}
 # What each process knows of itself.
 RANK = '''
 import json, os, sys, time
@@ -27,20 +29,18 @@ def job(code, make_plan=lambda: PLAN):
 
 def test_each_process_learns_its_place_and_its_output_is_marked(capfd):
     status = job('''
-        print(os.environ["TF_CONFIG"], "x", sep="\\n")
+        print(os.environ["PLACE"], "x", sep="\\n")
         print("half\\rwhole", file=sys.stderr)
     ''').run()
     out, err = capfd.readouterr()
     assert status == 0
     assert sorted(out.splitlines()) == sorted(
-        line for rank in range(3) for line in (
-            f'[{rank}] x', f'[{rank}] {{"cluster": {{"worker": ["a:1", "b:2", "b:3"]}}, '
-            f'"task": {{"type": "worker", "index": {rank}}}}}'))
+        line for rank in range(3) for line in (f'[{rank}] x', f'[{rank}] place {rank}'))
     assert sorted(err.splitlines()) == ['[0] whole', '[1] whole', '[2] whole']
 
 
 def test_only_this_machines_share_is_started(capfd):
-    assert job('print(rank)', lambda: Plan(PLAN.addresses, 1, 2)).run() == 0
+    assert job('print(rank)', lambda: {rank: PLAN[rank] for rank in (1, 2)}).run() == 0
     assert sorted(capfd.readouterr().out.splitlines()) == ['[1] 1', '[2] 2']
 
 
@@ -85,9 +85,10 @@ def script(tmp_path, body):
     """A launcher in a process of its own, whose workers write `<rank>` when they wait."""
     code = f'''
         import sys
-        from pylib.launching import Job, Plan
+        from pylib.launching import Job
         body = {RANK + textwrap.dedent(body)!r}
-        print(Job([sys.executable, "-c", body], lambda: Plan(["a:1", "a:2"], 0, 2)).run(3))
+        plan = dict(enumerate({[PLAN[0], PLAN[1]]!r}))
+        print(Job([sys.executable, "-c", body], lambda: plan).run(3))
     '''
     launcher = subprocess.Popen([sys.executable, '-c', textwrap.dedent(code)], cwd=str(tmp_path),
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -139,13 +140,22 @@ def test_a_command_that_cannot_be_started_is_named():
 
 
 def test_plans():
-    alone = plan(3)
-    assert (alone.first, alone.count, len(set(alone.addresses))) == (0, 3, 3)
-    assert all(address.startswith('localhost:') for address in alone.addresses)
+    def described(environments):
+        return {rank: json.loads(variables['TF_CONFIG'])
+                for rank, variables in environments.items()}
+    alone = described(plan(3))
+    cluster = alone[0]['cluster']
+    assert alone == {rank: {'cluster': cluster, 'task': {'type': 'worker', 'index': rank}}
+                     for rank in range(3)}
+    assert list(cluster) == ['worker'] and len(set(cluster['worker'])) == 3
+    assert all(address.startswith('localhost:') for address in cluster['worker'])
     addresses = ['far.invalid:500', 'far.invalid:501', '127.0.0.1:500', '127.0.0.1:501',
                  '127.0.0.1:502']
-    assert plan(3, 'far.invalid:2,127.0.0.1', 500) == Plan(addresses, 2, 3)
-    assert plan(3, 'far.invalid:2,127.0.0.1', 500, node_rank=0) == Plan(addresses, 0, 2)
+    second = described(plan(3, 'far.invalid:2,127.0.0.1', 500))
+    assert list(second) == [2, 3, 4] and second[4] == {
+        'cluster': {'worker': addresses}, 'task': {'type': 'worker', 'index': 4}}
+    first = described(plan(3, 'far.invalid:2,127.0.0.1', 500, node_rank=0))
+    assert list(first) == [0, 1] and first[0]['cluster'] == second[4]['cluster']
 
 
 @pytest.mark.parametrize('hosts, node_rank, said', [

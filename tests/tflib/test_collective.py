@@ -1,69 +1,17 @@
-"""What describes the processes that train together, and what the graph is without others."""
-
-import json
+"""What is alike for all engines, and what the graph is without others."""
 
 import numpy as np
-import pytest
 
-from pylib import UserError, usable_cores
+from pylib import usable_cores
 from tflib import collective, layers, tf, utils
-from tflib.collective import Alone, TensorFlowWorkers
+from tflib.collective import Alone, Workers
 
-
-def described(cluster, **task):
-    return {'TF_CONFIG': json.dumps({'cluster': cluster, 'task': task})}
-
-
-WORKERS = {'worker': ['a:1', 'b:1', 'b:2', 'c:3']}
-
-
-@pytest.mark.parametrize('environment', [
-    {}, {'TF_CONFIG': ' '}, {'TF_CONFIG': '{}'}, described({'worker': ['a:1']}, type='worker')])
-def test_one_process_is_alone(environment):
-    with collective.joined('auto', environment=environment) as workers:
-        assert type(workers) is Alone and (workers.rank, workers.size) == (0, 1)
-    with collective.joined('none', environment=described(WORKERS, index=1)) as workers:
-        assert workers.size == 1
-
-
-def test_the_place_of_each_of_several():
-    places = []
-    for index in range(4):
-        addresses, rank = collective._described(described(WORKERS, type='worker', index=index))
-        workers = TensorFlowWorkers(addresses, rank)
-        places.append((workers.rank, workers.size, workers.local_rank, workers.local_size))
-    assert places == [(0, 4, 0, 1), (1, 4, 0, 2), (2, 4, 1, 2), (3, 4, 0, 1)]
-    # As Kubeflow describes the first one.
-    cluster = {'chief': ['a:1'], 'worker': ['b:1', 'c:1']}
-    assert collective._described(described(cluster, type='chief', index=0)) == (
-        ['a:1', 'b:1', 'c:1'], 0)
-    assert collective._described(described(cluster, type='worker', index=1))[1] == 2
-
-
-@pytest.mark.parametrize('environment, said', [
-    ({'TF_CONFIG': '{'}, 'TF_CONFIG: expected JSON such as'),
-    ({'TF_CONFIG': '[]'}, 'TF_CONFIG: expected JSON such as'),
-    (described(WORKERS, type='worker', index='x'), 'TF_CONFIG: expected JSON such as'),
-    (described(WORKERS, type='worker', index=4), 'TF_CONFIG: task worker 4, but there are 4 wor'),
-    (described(WORKERS, type='evaluator', index=0), 'TF_CONFIG: has tasks of type evaluator'),
-    (described(dict(WORKERS, ps=['p:1']), index=0), 'TF_CONFIG: has tasks of type ps'),
-    (described({'worker': ['a', 'b:1']}, index=0), "TF_CONFIG: 'a': expected host:port"),
-    (described({'worker': ['a:1', 'a:1']}, index=0), 'TF_CONFIG: two workers have the same add')])
-def test_a_wrong_description_is_named(environment, said):
-    with pytest.raises(UserError) as error, collective.joined(environment=environment):
-        pass
-    assert str(error.value).startswith(said)
-
-
-def test_the_engine_asked_for_needs_a_description():
-    with pytest.raises(UserError, match='TF_CONFIG describes no workers'), \
-            collective.joined('tensorflow', environment={}):
-        pass
+ADDRESSES = ['a:1', 'b:1', 'b:2', 'c:3']
 
 
 def test_gpus_and_threads_are_shared_by_the_workers_of_a_machine():
-    first, second = (TensorFlowWorkers(WORKERS['worker'], rank) for rank in (1, 2))
-    lonely = TensorFlowWorkers(WORKERS['worker'], 0)
+    first, second = (Workers(ADDRESSES, rank) for rank in (1, 2))
+    lonely = Workers(ADDRESSES, 0)
     assert collective.gpus_of('all', lonely, {}) == 'all'
     assert collective.gpus_of('2,3', lonely, {}) == '2,3'
     assert [collective.gpus_of('all', each, {}) for each in (first, second)] == ['0', '1']

@@ -12,7 +12,8 @@ import pytest
 from conftest import ROOT
 
 SCRIPTS = ROOT / 'scripts' / 'ascend'
-ENVIRONMENT = ('RANK_SIZE', 'RANK_ID', 'JOB_ID', 'ASCEND_DEVICE_ID', 'ASCEND_GLOBAL_LOG_LEVEL')
+ENVIRONMENT = ('RANK_SIZE', 'RANK_ID', 'JOB_ID', 'ASCEND_DEVICE_ID', 'ASCEND_GLOBAL_LOG_LEVEL',
+               'RANK_TABLE_FILE')
 
 # Stands for Python: notes how it was called, then does what the test wants.
 INTERPRETER = '''#!{python}
@@ -25,9 +26,10 @@ print('epoch 1', flush=True)
 '''
 
 
-def start(kind, folder, *arguments, python=sys.executable, **environment):
+def start(kind, folder, *arguments, python=sys.executable, devices=1, **environment):
+    script = SCRIPTS / f'train_{kind}_{devices}p.sh'
     return subprocess.Popen(
-        ['bash', str(SCRIPTS / f'train_{kind}_1p.sh'), *arguments], cwd=str(folder), text=True,
+        ['bash', str(script), *arguments], cwd=str(folder), text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         env=dict(os.environ, PYTHON=str(python), **environment))
 
@@ -83,13 +85,47 @@ def test_every_argument_is_passed_on(tmp_path, stand_in):
         '--init_checkpoint': ['ckpt'], '--batch_size': ['8'], '--atts': ['Bald', 'Young'],
         '--use_cropped_img': []}
     assert environment == {'RANK_SIZE': '1', 'RANK_ID': '0', 'JOB_ID': '10087',
-                           'ASCEND_DEVICE_ID': '3', 'ASCEND_GLOBAL_LOG_LEVEL': '3'}
+                           'ASCEND_DEVICE_ID': '3', 'ASCEND_GLOBAL_LOG_LEVEL': '3',
+                           'RANK_TABLE_FILE': None}
     assert cores == max(1, os.cpu_count() // 8)
     assert [call[0] for call in (test, quality, accuracy, report)] == [
         'test.py', 'psnr_ssim.py', 'att_classification/test.py', 'scripts/ascend/report_run.py']
     assert accuracy[1]['--checkpoint'] == ['clf']
     assert report[1]['--output_dir'] == ['output/3']
     assert (tmp_path / 'output' / '3' / 'train_3.log').read_text().count('epoch 1') == 4
+
+
+def test_the_launcher_starts_several_devices(tmp_path, stand_in):
+    """What its table has of NPUs, or as many others as are asked for."""
+    def words(*arguments, action='', **environment):
+        status, _, err = finish('performance', tmp_path, '--data_path=d', *arguments, devices=8,
+                                python=stand_in(action), **environment)
+        assert (status, err) == (0, ''), err
+        lines = (tmp_path / 'calls.jsonl').read_text().splitlines()
+        (tmp_path / 'calls.jsonl').unlink()
+        found = [json.loads(line)[:2] for line in lines]
+        assert found[0][1]['RANK_TABLE_FILE'] is None
+        return [[os.path.relpath(call[0], str(ROOT)), *call[1:], environment['RANK_SIZE']]
+                for call, environment in found]
+    said_by_rank_0 = 'print("[0] experiment", flush=True)'
+    (tmp_path / 'table.json').write_text('{"rank_id": "0"}, {"rank_id": "1"}')
+    for arguments, environment in ((['--rank_table_file=table.json'], {}),
+                                   ([], {'RANK_TABLE_FILE': 'table.json'})):
+        launched, report = words(*arguments, action=said_by_rank_0, **environment)
+        assert launched[:4] == ['scripts/launch.py', '--rank_table', 'table.json', '--']
+        assert launched[5:8] == [str(ROOT / 'train_mixed.py'), '--experiment_name',
+                                 'STGAN_bs64_8p_perf']
+        assert launched[launched.index('--distribute') + 1] == 'hccl'
+        assert launched[launched.index('--epoch') + 1] == '2'
+        assert (report[0], report[-1]) == ('scripts/ascend/report_run.py', '2')
+    # Of another server's NPUs only that one reports.
+    assert len(words('--rank_table_file=table.json')) == 1
+    launched, report = words('--device=cpu', '--device_num=3', action=said_by_rank_0)
+    assert launched[:4] == ['scripts/launch.py', '-n', '3', '--'] and report[-1] == '3'
+    assert '--distribute' not in launched
+    status, _, err = finish('full', tmp_path, '--data_path=d', '--rank_table_file=none',
+                            python=stand_in(), devices=8)
+    assert (status, err) == (2, 'error: --rank_table_file=none: cannot be read\n')
 
 
 @pytest.mark.parametrize('name, is_cleared', [('Epoch_(1)_(4of4).ckpt', True),

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# What train_full_1p.sh and train_performance_1p.sh share: ModelZoo's arguments, environment, log
-# and result files around train.py and train_mixed.py. Run where output/ is to be.
+# What train_{full,performance}_{1p,8p}.sh share: ModelZoo's arguments, environment, log and result
+# files around train.py and train_mixed.py. Run where output/ is to be.
 set -euo pipefail
 
 kind=$1    # full or performance
-shift
-name=train_${kind}_1p.sh
+ranks=$2   # 1; 8: as many as the rank table has
+shift 2
+name=train_${kind}_${ranks}p.sh
 
 usage() {
     cat <<END
@@ -24,14 +25,23 @@ usage: $name --data_path=DIR [--key=value ...]
   --conda_name=NAME        conda environment to run in
   --device=DEVICE          npu (default), gpu or cpu
   --classifier_path=DIR    checkpoints/ of the attribute classifier, for the accuracy of
-                           train_full_1p.sh; default att_classification/checkpoints
-  --batch_size=N           default 64
+                           train_full_*.sh; default att_classification/checkpoints
+  --batch_size=N           of each device, default 64
   --KEY[=VALUE]            any other flag of train.py, such as --epoch=1
   -h, --help               this text
 
-Device 0 is used unless ASCEND_DEVICE_ID says another. The environment variable PYTHON selects the
-interpreter, default python3.
 END
+    if ((ranks > 1)); then
+        cat <<END
+  --rank_table_file=FILE   the NPUs that train together, the same file on each of several servers;
+                           default RANK_TABLE_FILE of the environment, else this server's NPUs
+  --device_num=N           how many GPUs or CPU processes, default $ranks, where there are no NPUs
+
+END
+    else
+        echo 'Device 0 is used unless ASCEND_DEVICE_ID says another.'
+    fi
+    echo 'The environment variable PYTHON selects the interpreter, default python3.'
 }
 
 fail() {    # fail STATUS MESSAGE
@@ -49,7 +59,7 @@ is_true() {    # is_true KEY VALUE
 
 data_path='' ckpt_path='' precision_mode=allow_mix_precision over_dump='' data_dump_flag=''
 data_dump_step=10 profiling='' autotune='' bind_core='' conda_name='' device=npu
-classifier_path='' batch_size=64 others=()
+classifier_path='' batch_size=64 rank_table_file=${RANK_TABLE_FILE:-} device_num=$ranks others=()
 for argument in "$@"; do
     key=${argument%%=*} value=${argument#*=}
     case $argument in
@@ -60,7 +70,8 @@ for argument in "$@"; do
     esac
     case ${key#--} in
     data_path | ckpt_path | precision_mode | over_dump | data_dump_flag | data_dump_step | \
-        profiling | autotune | bind_core | conda_name | device | classifier_path | batch_size)
+        profiling | autotune | bind_core | conda_name | device | classifier_path | batch_size | \
+        rank_table_file | device_num)
         [[ $argument == *=* ]] || fail 2 "$key: expected $key=value (see --help)"
         printf -v "${key#--}" %s "$value" ;;
     *)
@@ -85,6 +96,8 @@ if ! command -v "$python" >/dev/null; then
     fail 2 "$python: no such interpreter; name one in the environment variable PYTHON"
 fi
 
+# Of what runs on one device; several get theirs from scripts/launch.py.
+unset RANK_TABLE_FILE
 export RANK_SIZE=1 RANK_ID=0 JOB_ID=10087
 export ASCEND_DEVICE_ID=${ASCEND_DEVICE_ID:-0} ASCEND_GLOBAL_LOG_LEVEL=${ASCEND_GLOBAL_LOG_LEVEL:-3}
 
@@ -114,24 +127,43 @@ if [[ -n $ckpt_path ]]; then
     options+=(--init_checkpoint "$ckpt_path")
 fi
 options+=(--batch_size "$batch_size")
+
+launch=()
+if ((ranks > 1)) && [[ $device == npu ]]; then
+    if [[ -z $rank_table_file ]]; then
+        rank_table_file=output/rank_table.json
+        address=$(hostname -I | cut -d' ' -f1)
+        mkdir -p output
+        "$python" "$root/scripts/ascend/rank_table.py" "$rank_table_file" \
+            --server_id "${address:-127.0.0.1}"
+    fi
+    [[ -r $rank_table_file ]] || fail 2 "--rank_table_file=$rank_table_file: cannot be read"
+    device_num=$(grep -o '"rank_id"' "$rank_table_file" | wc -l)
+    launch=("$python" "$root/scripts/launch.py" --rank_table "$rank_table_file" --)
+    options+=(--distribute hccl)
+elif ((ranks > 1)); then
+    launch=("$python" "$root/scripts/launch.py" -n "$device_num" --)
+fi
+
 if [[ $kind == performance ]]; then
-    # 100 iterations of 5 D updates and 1 G update; no earlier run is gone on with.
-    options+=(--epoch 1 --train_image_num 38400 --clear)
+    # 100 iterations or so of 5 D updates and 1 G update; no earlier run is gone on with.
+    options+=(--epoch "$device_num" --train_image_num 38400 --clear)
 fi
 options+=(${others[@]+"${others[@]}"})
 
 # As ModelZoo's tools expect: STGAN_bs64_1p_acc, STGAN_bs64_1p_perf.
 case $kind in full) suffix=acc ;; *) suffix=perf ;; esac
-case_name=STGAN_bs${batch_size}_1p_$suffix
+case_name=STGAN_bs${batch_size}_${ranks}p_$suffix
 folder=output/$ASCEND_DEVICE_ID
 log=$folder/train_$ASCEND_DEVICE_ID.log
 mkdir -p "$folder"
 
 prefix=()
 if is_true bind_core "$bind_core"; then
-    cores=$(nproc)
-    first=$((RANK_ID * cores / 8)) last=$(((RANK_ID + 1) * cores / 8 - 1))
-    prefix=(taskset -c "$first-$((last > first ? last : first))")
+    # shellcheck disable=SC2016
+    prefix=(bash -c 'rank=$((${RANK_ID:-0} % 8)) cores=$(nproc)
+        first=$((rank * cores / 8)) last=$(((rank + 1) * cores / 8 - 1))
+        exec taskset -c "$first-$((last > first ? last : first))" "$@"' bind_core)
 fi
 
 run() {    # run COMMAND...: with its output in the log; its exit status is ours
@@ -155,9 +187,13 @@ run() {    # run COMMAND...: with its output in the log; its exit status is ours
 : >"$log"
 echo "log: $log"
 began=$SECONDS
-run ${prefix[@]+"${prefix[@]}"} "$python" "$root/$script" --experiment_name "$case_name" \
-    "${options[@]}"
+run ${launch[@]+"${launch[@]}"} ${prefix[@]+"${prefix[@]}"} "$python" "$root/$script" \
+    --experiment_name "$case_name" "${options[@]}"
 seconds=$((SECONDS - began))
+if ((ranks > 1)) && ! grep -q '^\[0\] ' "$log"; then
+    echo 'trained; the server of rank 0 has the results'
+    exit
+fi
 if [[ $kind == full ]]; then
     # Sheets made before the model was trained on are of no use.
     sheets=output/$case_name/sample_testing clear=()
@@ -174,5 +210,5 @@ if [[ $kind == full ]]; then
             --img_dir "$sheets" --device "$device"
     fi
 fi
-"$python" "$root/scripts/ascend/report_run.py" --experiment_name "$case_name" \
+RANK_SIZE=$device_num "$python" "$root/scripts/ascend/report_run.py" --experiment_name "$case_name" \
     --output_dir "$folder" --seconds "$seconds"
