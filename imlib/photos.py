@@ -16,6 +16,8 @@ EXTENSIONS = '.jpg', '.jpeg', '.png', '.webp', '.tif', '.tiff'
 # A file of some hundred bytes may claim to be an image of any size ("decompression bomb").
 MAX_PIXELS = 40_000_000
 QUALITY = 95    # of JPEG
+JPEG_SIDE = 65500             # most pixels of a JPEG's rows and columns, says libjpeg
+JPEG_NOTE = (1 << 16) - 3     # most bytes of EXIF, or of a comment, in one
 
 # Tags that say something about the photo, not about how its file keeps the pixels: description,
 # make, model, resolution, software, date, artist, copyright, the sub-directories Exif and GPS. A
@@ -144,14 +146,15 @@ def encode(photo, format, text=''):
     """The bytes of a file.
 
     Args:
-        photo: `Decoded`; JPEG has no transparency, so it is put on white.
+        photo: `Decoded`; JPEG has no transparency, so it is put on white, and less space for EXIF
+            and text: what is longer than `JPEG_NOTE` is left out.
         format: 'png' or 'jpeg'.
         text: what `read_text` is to find in it.
     """
     image, options = Image.fromarray(photo.pixels), {}
     if photo.profile:
         options['icc_profile'] = photo.profile
-    if photo.exif:
+    if photo.exif and (format == 'png' or len(photo.exif) <= JPEG_NOTE):
         options['exif'] = photo.exif
     if format == 'png':
         if photo.alpha is not None:
@@ -165,7 +168,8 @@ def encode(photo, format, text=''):
         if photo.alpha is not None:
             white = Image.new('RGB', image.size, 'white')
             image = Image.composite(image, white, Image.fromarray(photo.alpha))
-        options.update(format='JPEG', quality=QUALITY, subsampling=0, comment=text.encode())
+        comment = text.encode() if len(text.encode()) <= JPEG_NOTE else b''
+        options.update(format='JPEG', quality=QUALITY, subsampling=0, comment=comment)
     stream = io.BytesIO()
     image.save(stream, **options)
     return stream.getvalue()

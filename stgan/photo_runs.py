@@ -109,6 +109,7 @@ class PhotoRun:
         self._recipe = read_recipe(options.recipe) if options.recipe else None
         self._landmarks = read_landmarks(options.landmarks) if options.landmarks else None
         self._values = self._recipe.values if self._recipe else options.values
+        self._is_edit = bool(self._recipe or self._values)    # a recipe may leave all as it is
         self._align = self._recipe.align if self._recipe else not options.no_align
         self._labels = self._recipe.labels if self._recipe else _labels(options, config)
         for flag, names in (('--recipe' if self._recipe else '--set', self._values),
@@ -215,13 +216,13 @@ class PhotoRun:
             image = drawn_faces(photo, numbers, self._config, self._align)
             photo.with_pixels(image).save(self._place(path, '_faces'))
             return True
-        if self._values and not options.force and os.path.exists(self._place(path)):
+        if self._is_edit and not options.force and os.path.exists(self._place(path)):
             if self._is_made(editor, photo, path, numbers):
                 return False
             self._refuse_existing(path)
         for number in numbers if options.strip or options.slide else ():
             self._write_sheets(editor, photo, path, number)
-        if self._values:
+        if self._is_edit:
             edited = editor.edit_photo(photo, self._values, face=numbers, align=self._align,
                                        labels=self._labels)
             if self._is_of_recipe(photo):

@@ -145,7 +145,12 @@ def test_recipes_go_out_and_come_back(shown, astronaut):
     assert 'other weights' in shown.read_recipe(astronaut['id'], json.dumps(other))['remark']
 
 
-@pytest.mark.parametrize('text', ['', 'Male', 'Male=x', 'Nose=1', 'Male=99', 'Male=nan', '{'])
+NO_FACE = json.dumps({'stgan': 1, 'experiment': '', 'weights': '', 'photo': '', 'values': {},
+                      'faces': [[[1, 1]] * 5], 'numbers': [-1]})
+
+
+@pytest.mark.parametrize('text', ['', 'Male', 'Male=x', 'Nose=1', 'Male=99', 'Male=nan', '{',
+                                  NO_FACE])
 def test_bad_recipes_are_refused(shown, astronaut, text):
     with pytest.raises(UserError):
         shown.read_recipe(astronaut['id'], text)

@@ -13,6 +13,7 @@ from conftest import ROOT
 from exported import set_label
 from PIL import Image
 
+import imlib.photos
 from imlib import faces
 from pylib import UserError
 from scripts.toy.make_toy_celeba import draw_face, image_generator, sample_attributes
@@ -195,9 +196,19 @@ def test_what_cannot_be_edited_is_told(editor, astronaut):
         editor.edit_photo(astronaut, {'Hat': 1})
     photo = photos.Photo.open(people.ASTRONAUT, 'x')
     for landmarks in ([[0, 0]] * 4, [[9, 9]] * 5, [[9, 9], [600, 9], [9, 9], [9, 9], [9, 9]],
-                      [[9, np.nan], [60, 9], [9, 9], [9, 9], [9, 9]]):
+                      [[9, np.nan], [60, 9], [9, 9], [9, 9], [9, 9]],
+                      # Right eye first, on a face that this would turn and shrink without end.
+                      [[200, 100], [100, 100], [150, 120], [100, 168], [200, 167]]):
         with pytest.raises(UserError, match='x: face 1: '):
             photo.set_landmarks([landmarks])
+
+
+def test_a_jpeg_that_cannot_be_as_large_is_told(tmp_path):
+    photo = photos.Photo(imlib.photos.Decoded(np.zeros([65501, 1, 3], np.uint8)), 'tall')
+    for write in (lambda: photo.encode('jpeg'), lambda: photo.save(str(tmp_path / 'x.jpg'))):
+        with pytest.raises(UserError, match='tall: 1x65501 pixels.*take PNG'):
+            write()
+    assert not list(tmp_path.iterdir())
 
 
 def test_faces_seen_from_the_side(astronaut):
@@ -400,6 +411,12 @@ def test_recipe_repeats_an_edit(run, studio):
     assert (studio / 'b' / 'crowd.png').read_bytes() == made.read_bytes()
     recipe = json.loads(Image.open(str(made)).text['stgan'])
     assert recipe['values'] == {'Male': -1, 'Bangs': .5} and recipe['numbers'] == [2]
+    # A recipe may say to leave all as it is, as the page's does before an edit.
+    (studio / 'recipe.json').write_text(json.dumps(dict(recipe, values={})))
+    assert run(EDIT, *arguments, '--recipe', 'recipe.json', '--output_dir', 'same').status == 0
+    same, source = (np.asarray(Image.open(str(studio / name / 'crowd.png')))
+                    for name in ('same', 'in'))
+    np.testing.assert_array_equal(same, source)
     # The face is where the recipe says, whatever would be found.
     recipe['faces'] = (np.array(recipe['faces']) + 3).tolist()
     (studio / 'recipe.json').write_text(json.dumps(recipe))
@@ -417,7 +434,11 @@ def test_recipe_repeats_an_edit(run, studio):
     assert other['values'] == recipe['values'] and other['faces'] != recipe['faces']
     for text in ('{"stgan": 2}', '{}', '{"stgan": 1, "x": 3}', '{', '{"stgan": [[[[',
                  json.dumps(dict(recipe, faces=[[1]])), json.dumps(dict(recipe, values=[])),
-                 json.dumps(dict(recipe, values={'Male': 1e9}))):
+                 json.dumps(dict(recipe, values={'Male': 1e9})),
+                 json.dumps(dict(recipe, values={'Male': 10 ** 400})),
+                 json.dumps(dict(recipe, numbers=[float('inf')])),
+                 json.dumps(dict(recipe, numbers=[0])),
+                 json.dumps(dict(recipe, faces=[[[10 ** 400, 1]] * 5]))):
         (studio / 'recipe.json').write_text(text)
         done = run(EDIT, *arguments, '--recipe', 'recipe.json', '--output_dir', 'd')
         assert done.status == 2 and done.err.startswith('error: recipe.json: holds no recipe')
