@@ -11,9 +11,8 @@ SMOOTHED = 25         # points of a curve whose median a smoothed one shows
 STEPS = ('learning rate: lr', 'loss scales', 'skipped updates')    # change in steps
 
 
-def _plain(axes, title, label=''):
+def _plain(axes, title):
     axes.set_title(title, fontsize=10, loc='left')
-    axes.set_xlabel(label, fontsize=9)
     axes.tick_params(labelsize=8)
     axes.grid(color='#e5e7eb', linewidth=.7)
     axes.set_axisbelow(True)
