@@ -342,11 +342,11 @@ def web_runtime(folder=''):
     Raises:
         UserError: it is not there.
     """
-    places = [folder] if folder else [os.path.join('node_modules', 'onnxruntime-web')]
-    for place in places + [os.path.join(place, 'dist') for place in places]:
+    folder = folder or os.path.join('node_modules', 'onnxruntime-web')
+    for place in (folder, os.path.join(folder, 'dist')):
         if all(os.path.isfile(os.path.join(place, name)) for name in WEB_RUNTIME):
             return place
-    raise UserError(f'--format web: {places[0]} lacks {" and ".join(WEB_RUNTIME)}; npm install '
+    raise UserError(f'--format web: {folder} lacks {" and ".join(WEB_RUNTIME)}; npm install '
                     'onnxruntime-web, or name its folder with --runtime')
 
 

@@ -279,6 +279,8 @@ def test_bad_input(run, workspace, monkeypatch):
             (['web', '--output', 'full'], 'full: is there already'),
             (['savedmodel', '--output', 'full'], 'full: is there already'),
             (['onnx', '--output', 'full'], '--output full: is a folder'),
+            (['onnx', '--output', 'full/x/y.onnx'], 'full/x is a file; name another folder with '
+             '--output'),
             (['onnx', '--runtime', 'full'], '--runtime: has no effect with --format onnx'),
             (['onnx', '--batch_size', 1], '--batch_size: has no effect with --format onnx'),
             (['pb', '--inputs', 'labels'], '--inputs: has no effect with --format pb')):
