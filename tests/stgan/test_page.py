@@ -156,6 +156,15 @@ def test_bad_recipes_are_refused(shown, astronaut, text):
         shown.read_recipe(astronaut['id'], text)
 
 
+def test_a_recipe_of_a_whole_photo_needs_one_of_that_shape(shown, astronaut):
+    text = json.dumps(dict(json.loads(NO_FACE), align=False, faces=[], numbers=[]))
+    assert shown.read_recipe(astronaut['id'], text)['numbers'] == [page.WHOLE]
+    with open(people.HOPPER, 'rb') as stream:
+        wide = shown.add(stream.read(), 'hopper.jpg')['id']
+    with pytest.raises(UserError, match='hopper.jpg: 512x600 pixels; without alignment'):
+        shown.read_recipe(wide, text)
+
+
 def test_a_photo_without_a_face_says_so(shown):
     with open(people.WITHOUT_FACE[0], 'rb') as stream:
         found = shown.add(stream.read(), 'cat')
