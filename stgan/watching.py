@@ -160,12 +160,14 @@ class Watcher:
         curves.update()
         series = curves.series()
         checkpoints, samples = self._checkpoints(path), self.samples(name)
-        iteration = curves.last.get('iteration', 0)
         places = [_NAME.match(each) for each in [entry['name'] for entry in checkpoints] + samples]
         per_epoch = next((int(place.group(3)) for place in places if place), 0)
         total = config.epoch * per_epoch
+        # What is logged may be thinned out, or be missing where a model was handed on.
+        newest = max((_place(entry['name'])[:2] for entry in checkpoints), default=(-1, -1))
+        iteration = max(curves.last.get('iteration', 0), newest[0] * per_epoch + newest[1])
         age = time.time() - _changed(path)
-        is_live = bool(iteration) and age < QUIET + 3 * curves.seconds and iteration != total
+        is_live = bool(curves.last) and age < QUIET + 3 * curves.seconds and iteration != total
         return {
             'name': name, 'iteration': iteration, 'total': total, 'epochs': config.epoch,
             'epoch': int(curves.last.get('epoch', 0)), 'live': is_live, 'age': round(age),

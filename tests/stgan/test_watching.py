@@ -86,6 +86,17 @@ def test_live_is_what_was_written_lately(folder):
     assert not state['live'] and 590 < state['age'] < 700
 
 
+def test_a_checkpoint_tells_the_iteration_where_the_log_does_not(folder):
+    path = folder / 'toy' / 'metrics.jsonl'
+    path.write_text('')
+    append(path, 10, 50, lr=1)
+    state = watching.Watcher(str(folder)).state('toy')
+    assert state['iteration'] == state['total'] == 4 * 14 and not state['live']
+    path.unlink()
+    state = watching.Watcher(str(folder)).state('toy')
+    assert state['iteration'] == 4 * 14 and not state['live']
+
+
 def test_experiments_are_found_by_name_only(folder, tmp_path):
     make_experiment(tmp_path / 'elsewhere')
     (folder / 'nothing').mkdir()
