@@ -188,10 +188,12 @@ def write(path, experiments):
              _sample_grids(first), _reconstructions(experiments), _accuracy(experiments),
              _intensities(first), _published(experiments)]
     body = '\n'.join(part for part in parts if part)
-    write_text(path, f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
-               '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-               f'<title>{html.escape(first.name)}: STGAN report</title>\n'
-               f'<style>{STYLE}</style>\n<main>\n{body}\n</main>\n</html>\n')
+    text = ('<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+            f'<title>{html.escape(first.name)}: STGAN report</title>\n'
+            f'<style>{STYLE}</style>\n<main>\n{body}\n</main>\n</html>\n')
+    # Names of folders need not be text.
+    write_text(path, text.encode('utf-8', 'backslashreplace').decode())
 
 
 def _told_apart(experiments):

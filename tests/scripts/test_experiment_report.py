@@ -211,6 +211,19 @@ def test_damaged_figures_are_named(run, workspace, name, text):
     assert not (workspace / 'output' / 'toy' / 'report.html').exists()
 
 
+def test_any_number_of_experiments_of_any_name(run, workspace):
+    names = ['$a^$', '_hidden', 'b\udcff', '<b>&', *map(str, range(10, 16))]
+    for name in names:
+        shutil.copytree(str(workspace / 'output' / 'toy'), str(workspace / 'output' / name))
+    done = run('scripts/report.py', '--experiment_name', 'toy', '--compare', *names)
+    assert done.status == 0, done.err
+    words = [word.strip() for word in
+             require_self_contained(workspace / 'output' / 'toy' / 'report.html').text.split('\n')]
+    for name in ('$a^$', '_hidden', r'b\udcff', '<b>&', '10', '15'):
+        # Beside its settings, in the table, and in the legend of some charts.
+        assert words.count(name) > 5, name
+
+
 def test_experiments_of_the_same_name_are_told_apart(run, workspace):
     done = run('scripts/report.py', '--experiment_name', 'toy', '--compare', TOY)
     assert done.status == 0, done.err
