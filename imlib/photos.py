@@ -42,9 +42,13 @@ def names_in(folder):
     """Names of the files in a folder that their extensions call photos, sorted.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or the folder cannot be read.
     """
-    names = sorted(name for name in os.listdir(folder)
+    try:
+        found = os.listdir(folder)
+    except OSError as error:
+        raise UserError(f'{folder}: {error.strerror}') from None
+    names = sorted(name for name in found
                    if name.lower().endswith(EXTENSIONS) and not name.startswith('.'))
     if not names:
         raise UserError(f'{folder}: has no JPEG, PNG, WebP or TIFF')

@@ -224,6 +224,12 @@ def test_what_is_no_file_is_not_waited_for(tmp_path):
             photos.read(str(tmp_path / name))
 
 
+def test_folders_that_cannot_be_read_are_named(tmp_path):
+    for folder, said in ((tmp_path / 'none', 'none: No such file'), (tmp_path, 'has no JPEG')):
+        with pytest.raises(UserError, match=said):
+            photos.names_in(str(folder))
+
+
 def test_most_pixels_is_an_argument():
     stream = stored(Image.fromarray(PIXELS), 'PNG')
     assert photos.read(stream, 'x', max_pixels=24 * 40).pixels.shape == (24, 40, 3)

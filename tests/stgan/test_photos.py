@@ -395,7 +395,29 @@ def test_command_goes_on_after_a_photo_without_a_face(run, studio):
     assert os.stat(str(studio / 'out' / 'astronaut.png')).st_mtime_ns == time
     assert (studio / 'out' / 'astronaut.png').read_bytes() == before
     assert run(EDIT, 'in/astronaut.png', *NAMED, *same).status == 0
-    assert run(EDIT, 'in/astronaut.png', *NAMED, *same, '--strip').status == 2
+    # The same holds for sheets.
+    sheets = [*same, '--strip', '--slide', 'Male']
+    done = run(EDIT, 'in/astronaut.png', *NAMED, *sheets)
+    assert done.status == 0 and done.out.startswith('1 of 1 photos, '), done.err
+    made = {name: (studio / 'out' / name).read_bytes() for name in files(studio / 'out')}
+    assert len(made) == 4 and made.pop('astronaut.png') == before
+    (studio / 'out' / 'astronaut.png').unlink()    # as if it had been ended between them
+    (studio / 'out' / 'astronaut_face1_strip.png').unlink()
+    assert run(EDIT, 'in/astronaut.png', *NAMED, *sheets).status == 0
+    again = run(EDIT, 'in/astronaut.png', *NAMED, *sheets)
+    assert again.status == 0 and '; 1 there already' in again.out
+    assert made == {name: (studio / 'out' / name).read_bytes() for name in made}
+    assert (people.pixels(str(studio / 'out' / 'astronaut.png')) == edited).all()
+    other = run(EDIT, 'in/astronaut.png', *NAMED, *sheets, '--n_slide', 3)
+    assert other.status == 2 and '1_slide_Male.png: is there already; --force' in other.err
+    # A photo is not overwritten by another one's sheet, whatever is forced.
+    photo = studio / 'in' / 'astronaut_face1_strip.png'
+    shutil.copy(people.HOPPER, str(photo))
+    other = run(EDIT, 'in/astronaut.png', photo, *NAMED, '--strip', '--force', '--format', 'jpeg',
+                '--output_dir', 'in')
+    assert other.status == 1 and '_strip.png: is one of the photos; name another' in other.err
+    with open(people.HOPPER, 'rb') as stream:
+        assert photo.read_bytes() == stream.read()
     again = run(EDIT, 'in/astronaut.png', *NAMED, '--set', 'Male=1', '--output_dir', 'out',
                 '--force')
     assert again.status == 0 and (studio / 'out' / 'astronaut.png').read_bytes() != before
@@ -458,7 +480,8 @@ def test_sheets_and_dry_run(run, studio):
     assert all(np.abs(one - another).mean() > .5 for one, another in zip(cells, cells[1:]))
     strip = people.pixels(str(studio / 'out' / 'astronaut_face1_strip.png'))
     assert strip.shape[1] == first + 5 * 128 and strip.shape[0] > 2 * 128
-    assert run(EDIT, *arguments, '--strip').status == 2    # is there already
+    done = run(EDIT, *arguments, '--slide', 'Male')
+    assert done.status == 2 and 'is there already' in done.err
     done = run(EDIT, *arguments, '--dry_run')
     assert done.status == 0 and 'astronaut_faces.png' in files(studio / 'out')
     drawn = people.pixels(str(studio / 'out' / 'astronaut_faces.png'))
