@@ -172,11 +172,21 @@ def encode(photo, format, text=''):
         if photo.alpha is not None:
             white = Image.new('RGB', image.size, 'white')
             image = Image.composite(image, white, Image.fromarray(photo.alpha))
-        comment = text.encode() if len(text.encode()) <= JPEG_NOTE else b''
-        options.update(format='JPEG', quality=QUALITY, subsampling=0, comment=comment)
+        options.update(format='JPEG', quality=QUALITY, subsampling=0)
     stream = io.BytesIO()
     image.save(stream, **options)
+    if format == 'jpeg' and 0 < len(text.encode()) <= JPEG_NOTE:
+        return _with_comment(stream.getvalue(), text.encode())
     return stream.getvalue()
+
+
+def _with_comment(jpeg, comment):
+    """A JPEG with a comment. Pillow 9 fails where this and EXIF together take more than 64 kB."""
+    place = 2
+    while jpeg[place + 1] & 0xf0 == 0xe0:    # segments of applications: JFIF, EXIF, profile
+        place += 2 + int.from_bytes(jpeg[place + 2:place + 4], 'big')
+    head = b'\xff\xfe' + (len(comment) + 2).to_bytes(2, 'big')
+    return jpeg[:place] + head + comment + jpeg[place:]
 
 
 TEXT = 'stgan'    # keyword of the text in a PNG

@@ -307,9 +307,9 @@ def write_tflite(path, config, checkpoint_path, example, inputs=None):
     with tf.Graph().as_default() as graph, utils.session('cpu', graph=graph) as session:
         tf.import_graph_def(definition, name='')
         tensors = [graph.get_tensor_by_name(f'{name}:0') for name in (*names, OUTPUT)]
-        converter = tf.lite.TFLiteConverter.from_session(session, tensors[:-1], tensors[-1:])
         with quiet_native_code():
-            content = converter.convert()
+            content = tf.lite.TFLiteConverter.from_session(session, tensors[:-1],
+                                                           tensors[-1:]).convert()
     with open(path, 'wb') as stream:
         stream.write(content)
     with zipfile.ZipFile(path, 'a') as archive:

@@ -206,7 +206,7 @@ def test_tflite(run, workspace):
         assert 'export on TensorFlow 2.15 or later' in done.err
         assert not list(workspace.rglob('*.tflite'))
         return
-    assert done.status == 0, done.err
+    assert done.status == 0 and not done.err, done.err    # of absent GPUs, say
     path = workspace / 'output' / 'toy' / 'toy.tflite'
     with zipfile.ZipFile(str(path)) as archive:
         check_metadata(json.loads(archive.read('metadata.json').decode()), ['image', 'difference'])
