@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from browser import CHROMIUM, NO_NETWORK, Browser
-from conftest import ROOT
+from conftest import ROOT, run_cli
 from exported import set_label
 
 import imlib
@@ -199,8 +199,8 @@ def check_c_client(workspace):
         f'edit {number}: first pixel {each[0, 0, 0]:.4f}\n' for number, each in enumerate(edited))
 
 
-def test_tflite(run, workspace):
-    done = run(*EXPORT, 'tflite')
+def test_tflite(workspace):
+    done = run_cli(*EXPORT, 'tflite', cwd=workspace)    # a process that looks for GPUs anew
     if IS_CLASSIC:
         assert done.status == 2 and done.err.count('\n') == 1, done.err
         assert 'export on TensorFlow 2.15 or later' in done.err
