@@ -25,6 +25,17 @@ def three_points(landmarks):
     return np.concatenate([landmarks[:2], landmarks[3:].mean(axis=0, keepdims=True)])
 
 
+def likeness(landmarks):
+    """How well a similarity can take landmarks [5,2] to `TEMPLATE`: 1 exactly, 0 not at all.
+
+    Faces from the front come near 1, profiles near 0.8; with the eyes mixed up it is about 0.2, and
+    the alignment, if there is any, makes nonsense.
+    """
+    z, w = (each[:, 0] - each[:, 0].mean() + 1j * (each[:, 1] - each[:, 1].mean())
+            for each in (three_points(landmarks), TEMPLATE))
+    return float(abs(np.vdot(z, w)) / max(1e-9, np.linalg.norm(z) * np.linalg.norm(w)))
+
+
 def similarity(points, targets):
     """The map (turn, scale, shift; no mirror) that takes points [N,2] closest to targets [N,2].
 

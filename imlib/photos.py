@@ -16,6 +16,8 @@ EXTENSIONS = '.jpg', '.jpeg', '.png', '.webp', '.tif', '.tiff'
 # A file of some hundred bytes may claim to be an image of any size ("decompression bomb").
 MAX_PIXELS = 40_000_000
 QUALITY = 95    # of JPEG
+JPEG_SIDE = 65500             # most pixels of a JPEG's rows and columns, says libjpeg
+JPEG_NOTE = (1 << 16) - 3     # most bytes of EXIF, or of a comment, in one
 
 # Tags that say something about the photo, not about how its file keeps the pixels: description,
 # make, model, resolution, software, date, artist, copyright, the sub-directories Exif and GPS. A
@@ -40,9 +42,13 @@ def names_in(folder):
     """Names of the files in a folder that their extensions call photos, sorted.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or the folder cannot be read.
     """
-    names = sorted(name for name in os.listdir(folder)
+    try:
+        found = os.listdir(folder)
+    except OSError as error:
+        raise UserError(f'{folder}: {error.strerror}') from None
+    names = sorted(name for name in found
                    if name.lower().endswith(EXTENSIONS) and not name.startswith('.'))
     if not names:
         raise UserError(f'{folder}: has no JPEG, PNG, WebP or TIFF')
@@ -144,14 +150,15 @@ def encode(photo, format, text=''):
     """The bytes of a file.
 
     Args:
-        photo: `Decoded`; JPEG has no transparency, so it is put on white.
+        photo: `Decoded`; JPEG has no transparency, so it is put on white, and less space for EXIF
+            and text: what is longer than `JPEG_NOTE` is left out.
         format: 'png' or 'jpeg'.
         text: what `read_text` is to find in it.
     """
     image, options = Image.fromarray(photo.pixels), {}
     if photo.profile:
         options['icc_profile'] = photo.profile
-    if photo.exif:
+    if photo.exif and (format == 'png' or len(photo.exif) <= JPEG_NOTE):
         options['exif'] = photo.exif
     if format == 'png':
         if photo.alpha is not None:
@@ -165,10 +172,21 @@ def encode(photo, format, text=''):
         if photo.alpha is not None:
             white = Image.new('RGB', image.size, 'white')
             image = Image.composite(image, white, Image.fromarray(photo.alpha))
-        options.update(format='JPEG', quality=QUALITY, subsampling=0, comment=text.encode())
+        options.update(format='JPEG', quality=QUALITY, subsampling=0)
     stream = io.BytesIO()
     image.save(stream, **options)
+    if format == 'jpeg' and 0 < len(text.encode()) <= JPEG_NOTE:
+        return _with_comment(stream.getvalue(), text.encode())
     return stream.getvalue()
+
+
+def _with_comment(jpeg, comment):
+    """A JPEG with a comment. Pillow 9 fails where this and EXIF together take more than 64 kB."""
+    place = 2
+    while jpeg[place + 1] & 0xf0 == 0xe0:    # segments of applications: JFIF, EXIF, profile
+        place += 2 + int.from_bytes(jpeg[place + 2:place + 4], 'big')
+    head = b'\xff\xfe' + (len(comment) + 2).to_bytes(2, 'big')
+    return jpeg[:place] + head + comment + jpeg[place:]
 
 
 TEXT = 'stgan'    # keyword of the text in a PNG

@@ -28,9 +28,8 @@ from precision_tool.results import (
     Row,
     is_bad,
     parse_tensor_index,
-    printable,
 )
-from pylib import UserError, parallel_map
+from pylib import UserError, parallel_map, printable
 
 NPU, GOLDEN = 'npu', 'golden'
 SERIAL_BYTES = 32 << 20  # comparing this takes less time than starting other processes

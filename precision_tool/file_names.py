@@ -18,12 +18,12 @@ import re
 from typing import NamedTuple, Optional, Tuple
 
 from precision_tool.reading import read_rows
-from pylib import UNFINISHED, UserError
+from pylib import UserError
 
 OVERFLOW_TYPE = 'Opdebug'
 TF_GRAPH = 'graph.pb'
 MAPPING = 'mapping.csv'
-NAME_BYTES = 255 - len(f'{UNFINISHED}12345678-')  # of a file, less what `atomic_path` adds
+NAME_BYTES = 255  # of a file
 MAPPING_BYTES = 64 << 20  # more than a run of a million operators writes
 
 

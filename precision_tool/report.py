@@ -12,8 +12,8 @@ from collections import OrderedDict
 
 from precision_tool.compare import BREAKS, INHERITS, UNKNOWN
 from precision_tool.metrics import TEXT_METRIC, TITLES, Metrics
-from precision_tool.results import count, is_bad, printable
-from pylib import write_text
+from precision_tool.results import count, is_bad
+from pylib import printable, write_text
 
 # Title -> field of the table's columns.
 _COLUMNS = OrderedDict(

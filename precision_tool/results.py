@@ -9,7 +9,7 @@ from typing import NamedTuple
 from precision_tool import reading
 from precision_tool.dump_file import NO_DATA
 from precision_tool.metrics import TEXT_METRIC, TITLES, Metrics
-from pylib import UserError, write_text
+from pylib import UserError, printable, write_text
 
 RESULT = 'result_{}.csv'    # the file of a comparison, with its time
 THRESHOLD = .98             # default cosine similarity below which a tensor is wrong
@@ -140,14 +140,6 @@ def is_other_size(row, threshold):
     """
     return (row.cosine >= threshold and row.metrics.relative_euclidean_distance > _OTHER_SIZE
             and row.metrics.max_absolute_error > _NEGLIGIBLE)
-
-
-def printable(text):
-    """Return `text`, which may be a file's name, without characters that cannot be written."""
-    if text.isprintable():
-        return text
-    return ''.join(char if char.isprintable() else char.encode('unicode_escape').decode()
-                   for char in text)
 
 
 def write_csv(path, result):

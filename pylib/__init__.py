@@ -10,6 +10,7 @@ from pylib.command import (
     UserError,
     counted,
     in_command,
+    printable,
     run_command,
     warn,
 )
@@ -38,7 +39,7 @@ __all__ = [
     'UNFINISHED', 'ArgumentParser', 'CommandError', 'FolderLock', 'Interrupted', 'NotFinite',
     'RunFailed', 'StopRequest', 'UserError', 'append_json_line', 'atomic_folder', 'atomic_path',
     'child', 'counted', 'cut_json_lines', 'hidden_native_errors', 'in_command',
-    'keep_freed_memory', 'parallel_map', 'progress', 'read_json', 'read_json_lines',
+    'keep_freed_memory', 'parallel_map', 'printable', 'progress', 'read_json', 'read_json_lines',
     'remove_unfinished', 'require_new_folder', 'require_place', 'run_command', 'sync',
     'usable_cores', 'warn', 'write_json', 'write_text',
 ]

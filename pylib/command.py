@@ -102,7 +102,7 @@ class ArgumentParser(argparse.ArgumentParser):
         self._optionals.title = 'options'    # 'optional arguments' before Python 3.10
 
     def error(self, message):
-        self.exit(2, f'{self.prog}: error: {message} (see --help)\n')
+        self.exit(2, f'{self.prog}: error: {printable(message)} (see --help)\n')
 
 
 class Interrupted(CommandError):
@@ -118,9 +118,17 @@ def counted(number, noun):
     return f'{number} {noun}' if number == 1 else f'{number} {noun}s'
 
 
+def printable(text):
+    """Return `text`, which may be a file's name, without characters that cannot be written."""
+    if text.isprintable():
+        return text
+    return ''.join(char if char.isprintable() else char.encode('unicode_escape').decode()
+                   for char in text)
+
+
 def warn(message):
     """Print one warning line on standard error."""
-    print(f'warning: {message}', file=sys.stderr, flush=True)
+    print(f'warning: {printable(str(message))}', file=sys.stderr, flush=True)
 
 
 _tuned = False
@@ -141,7 +149,7 @@ def run_command(main):
     try:
         main()
     except CommandError as error:
-        print(f'error: {error}', file=sys.stderr, flush=True)
+        print(f'error: {printable(str(error))}', file=sys.stderr, flush=True)
         sys.exit(error.exit_status)
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr, flush=True)

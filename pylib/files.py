@@ -21,7 +21,9 @@ def atomic_path(path):
         RunFailed: disk full, no permission and the like; what was at `path` is still there.
     """
     folder, name = os.path.split(os.path.abspath(path))
-    temporary = os.path.join(folder, f'{UNFINISHED}{os.urandom(4).hex()}-{name}')
+    # No longer than the name itself may be: of a long one only the end.
+    end = os.fsdecode(os.fsencode(name)[-100:])
+    temporary = os.path.join(folder, f'{UNFINISHED}{os.urandom(4).hex()}-{end}')
     with _named_errors(path):
         os.makedirs(folder, exist_ok=True)
         # By open(), not tempfile: the system then gives it the permissions of any new file. Python

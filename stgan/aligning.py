@@ -11,6 +11,7 @@ from pylib import (
     FolderLock,
     RunFailed,
     UserError,
+    counted,
     parallel_map,
     progress,
     remove_unfinished,
@@ -104,9 +105,11 @@ def read_attributes(path):
         raise UserError(f'{path}:{number}: expected a title and different attribute names without '
                         'spaces, separated by commas')
     values = OrderedDict()
-    for line, (name, *fields) in rows:
+    for line, row in rows:
+        name, fields = ''.join(row[:1]), row[1:]
         if len(fields) != len(names) or not set(fields) <= set(VALUES):
-            raise UserError(f'{path}:{line}: expected a file name and {len(names)} values, 1 or 0')
+            raise UserError(f'{path}:{line}: expected a file name and '
+                            f'{counted(len(names), "value")}, 1 or 0')
         if name in values:
             raise UserError(f'{path}:{line}: {name} is listed twice')
         values[name] = [VALUES[field] for field in fields]

@@ -110,7 +110,7 @@ def read_rows(path, hint='is --dataroot right?'):
         raise UserError(f'{path}:{line}: zero bytes, which no text has; download it again')
     first = next((number for number, line in enumerate(lines) if line.strip()), None)
     if first is None:
-        raise UserError(f'{path}: empty; download it again')
+        raise UserError(f'{path}: empty; write or download it again')
     if lines[first].lstrip().startswith('<'):
         raise UserError(f'{path}:{first + 1}: a web page ({_shown(lines[first])}) instead of the '
                         'list; download the file itself')

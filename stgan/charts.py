@@ -1,19 +1,27 @@
 """The charts of a report, as Matplotlib figures."""
 
+import re
+from itertools import cycle
+
 import numpy as np
 from matplotlib.figure import Figure
 
+from pylib import printable
 from stgan import metrics
 
-# One colour an experiment, or a series.
+# One colour an experiment, or a series; then from the start again.
 COLOURS = ('#0f766e', '#b45309', '#4f46e5', '#be185d', '#57534e', '#0369a1', '#65a30d', '#a21caf')
 SMOOTHED = 25         # points of a curve whose median a smoothed one shows
 STEPS = ('learning rate: lr', 'loss scales', 'skipped updates')    # change in steps
 
 
-def _plain(axes, title, label=''):
-    axes.set_title(title, fontsize=10, loc='left')
-    axes.set_xlabel(label, fontsize=9)
+def _text(name):
+    """A name as Matplotlib shows it as it is: not as a formula, nor as a label to hide."""
+    return re.sub('^_', ' _', printable(name).replace('$', r'\$'))
+
+
+def _plain(axes, title):
+    axes.set_title(_text(title), fontsize=10, loc='left')
     axes.tick_params(labelsize=8)
     axes.grid(color='#e5e7eb', linewidth=.7)
     axes.set_axisbelow(True)
@@ -61,7 +69,7 @@ def training(experiments):
     rows = -(-len(drawn) // 3)
     figure = Figure(figsize=(11, 2.5 * rows), constrained_layout=True)
     for axes, (title, lines) in zip(figure.subplots(rows, 3, squeeze=False).flat, drawn):
-        for colour, (label, iterations, values) in zip(COLOURS, lines):
+        for colour, (label, iterations, values) in zip(cycle(COLOURS), lines):
             if title in STEPS:
                 axes.step(iterations, values, color=colour, linewidth=1.5, label=label)
                 continue
@@ -87,13 +95,13 @@ def _lines(experiments, names):
             d, g = (_series(experiment, name) for name in ('d_loss_gan', 'g_loss_gan'))
             if d and g:
                 ratio = _smooth(np.abs(d[1])) / np.maximum(_smooth(np.abs(g[1])), 1e-12)
-                lines.append((experiment.name, d[0], ratio))
+                lines.append((_text(experiment.name), d[0], ratio))
             continue
         for name in names:
             found = _series(experiment, name)
             if found:
-                label = experiment.name if len(experiments) > 1 else ''
-                lines.append((f'{label} {name if len(names) > 1 else ""}'.strip(), *found))
+                label = _text(experiment.name) if len(experiments) > 1 else ''
+                lines.append((f'{label} {name if len(names) > 1 else ""}'.rstrip(), *found))
     return lines
 
 
@@ -112,11 +120,11 @@ def distributions(experiments):
     papers = metrics.PAPER_PSNR, metrics.PAPER_SSIM
     for column, (axes, title, paper) in enumerate(zip(figure.subplots(1, 2), ('PSNR in dB', 'SSIM'),
                                                       papers)):
-        for colour, experiment in zip(COLOURS, experiments):
+        for colour, experiment in zip(cycle(COLOURS), experiments):
             values = np.array(list(experiment.psnr.values()))[:, column]
             values = values[np.isfinite(values)]
             axes.hist(values, bins=min(40, max(5, len(values) // 5)), color=colour, alpha=.55,
-                      label=f'{experiment.name}, mean {values.mean():.4g}')
+                      label=f'{_text(experiment.name)}, mean {values.mean():.4g}')
         axes.axvline(paper, color='#6b7280', linestyle='--', label=f'paper {paper} (CelebA 128)')
         _plain(axes, f'images by {title}')
         axes.legend(frameon=False, fontsize=8)
@@ -129,16 +137,16 @@ def accuracy(measured):
     figure = Figure(figsize=(11, .32 * len(atts) * max(1, len(measured) * .6) + .9),
                     constrained_layout=True)
     axes, thickness = figure.subplots(), .8 / len(measured)
-    for number, (colour, experiment) in enumerate(zip(COLOURS, measured)):
+    for number, (colour, experiment) in enumerate(zip(cycle(COLOURS), measured)):
         values = [100 * experiment.accuracy['accuracy'].get(att, np.nan) for att in atts]
         bars = axes.barh(np.arange(len(atts)) + number * thickness, values, thickness * .9,
-                         color=colour, label=f'{experiment.name}, mean '
+                         color=colour, label=f'{_text(experiment.name)}, mean '
                          f'{100 * experiment.accuracy["mean_accuracy"]:.1f} %')
         for bar, value in zip(bars, values):
             axes.text(value + 1, bar.get_y() + bar.get_height() / 2, f'{value:.0f}', va='center',
                       fontsize=8)
     axes.set_yticks(np.arange(len(atts)) + .4 - thickness / 2)
-    axes.set_yticklabels(atts)
+    axes.set_yticklabels([*map(_text, atts)])
     axes.invert_yaxis()
     axes.set_xlim(0, 108)
     _plain(axes, 'edits that the classifier sees [%]')
@@ -159,9 +167,9 @@ def confusion(experiment):
         axes.text(column + .5, row + .5, f'{value:.0f}', ha='center', va='center', fontsize=8,
                   color='white' if value > 60 else '#17211f')
     axes.set_xticks(np.arange(len(atts)) + .5)
-    axes.set_xticklabels(atts, rotation=40, ha='right', rotation_mode='anchor')
+    axes.set_xticklabels([*map(_text, atts)], rotation=40, ha='right', rotation_mode='anchor')
     axes.set_yticks(np.arange(len(atts)) + .5)
-    axes.set_yticklabels(atts)
+    axes.set_yticklabels([*map(_text, atts)])
     axes.invert_yaxis()
     _plain(axes, f'{experiment.name}: attributes (columns) that each edit (rows) changed [%]')
     return figure

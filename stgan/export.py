@@ -307,9 +307,9 @@ def write_tflite(path, config, checkpoint_path, example, inputs=None):
     with tf.Graph().as_default() as graph, utils.session('cpu', graph=graph) as session:
         tf.import_graph_def(definition, name='')
         tensors = [graph.get_tensor_by_name(f'{name}:0') for name in (*names, OUTPUT)]
-        converter = tf.lite.TFLiteConverter.from_session(session, tensors[:-1], tensors[-1:])
         with quiet_native_code():
-            content = converter.convert()
+            content = tf.lite.TFLiteConverter.from_session(session, tensors[:-1],
+                                                           tensors[-1:]).convert()
     with open(path, 'wb') as stream:
         stream.write(content)
     with zipfile.ZipFile(path, 'a') as archive:
@@ -342,11 +342,11 @@ def web_runtime(folder=''):
     Raises:
         UserError: it is not there.
     """
-    places = [folder] if folder else [os.path.join('node_modules', 'onnxruntime-web')]
-    for place in places + [os.path.join(place, 'dist') for place in places]:
+    folder = folder or os.path.join('node_modules', 'onnxruntime-web')
+    for place in (folder, os.path.join(folder, 'dist')):
         if all(os.path.isfile(os.path.join(place, name)) for name in WEB_RUNTIME):
             return place
-    raise UserError(f'--format web: {places[0]} lacks {" and ".join(WEB_RUNTIME)}; npm install '
+    raise UserError(f'--format web: {folder} lacks {" and ".join(WEB_RUNTIME)}; npm install '
                     'onnxruntime-web, or name its folder with --runtime')
 
 

@@ -5,7 +5,7 @@ import shlex
 
 import numpy as np
 
-from pylib import UserError, atomic_folder, atomic_path, require_new_folder
+from pylib import UserError, atomic_folder, atomic_path, require_new_folder, require_place
 from stgan import export, pb
 from stgan.config import CHECKPOINTS
 from tflib import checkpoint, faults
@@ -55,7 +55,9 @@ def check_place(path, format_):
     """Raise a UserError if the export cannot be written to `path`."""
     if format_ in FOLDERS:
         require_new_folder(path, '--output')
-    elif os.path.isdir(path):
+        return
+    require_place(os.path.dirname(os.path.abspath(path)), '--output')
+    if os.path.isdir(path):
         raise UserError(f'--output {path}: is a folder, expected a file name')
 
 

@@ -12,7 +12,8 @@ import numpy as np
 from matplotlib import rc_context
 from PIL import Image
 
-from pylib import UserError, counted, read_json, write_text
+import imlib
+from pylib import UserError, counted, read_json, warn, write_text
 from stgan import charts, metrics, reports, sheets
 from stgan.config import SAMPLES, load_config
 from stgan.watching import Watcher
@@ -31,17 +32,24 @@ PUBLISHED = OrderedDict([
     ('Ascend, mixed precision', (33.78, .972, .8332, 5.2, 3.33)),
 ])
 
-# What the files of figures hold at least: by which command, and the like of it. None as a name
-# stands for any, as a value for a number or null.
+# What the files of figures hold at least: by which command, the like of it, and whether it fits
+# together. None as a name stands for any, as a value for a number or null.
 FIGURES = {
-    metrics.REPORT: ('psnr_ssim.py', {'images': 0, 'img_size': 0, 'ssim': 0., 'psnr': None}),
+    metrics.REPORT: ('psnr_ssim.py', {'images': 0, 'img_size': 0, 'ssim': 0., 'psnr': None,
+                                      'test_int': None}, lambda found: True),
     ACCURACY: ('att_classification/test.py', {
-        'images': 0, 'img_size': 0, 'mean_accuracy': 0., 'mean_error': 0.,
-        'accuracy': {None: 0.}, 'error_each': {None: {None: 0.}}}),
+        'images': 0, 'img_size': 0, 'mean_accuracy': 0., 'mean_error': 0., 'test_int': None,
+        'accuracy': {None: 0.}, 'error_each': {None: {None: 0.}}}, lambda found: all(
+            {*names} == {*found['accuracy']}
+            for names in (found['error_each'], *found['error_each'].values()))),
     CURVES: ('this command with --classifier', {
-        'images': 0, 'intensities': [0.], 'changed': {None: [0.]}, 'others': {None: [0.]}}),
+        'images': 0, 'intensities': [0.], 'changed': {None: [0.]}, 'others': {None: [0.]}},
+             lambda found: {*found['changed']} == {*found['others']} and all(
+                 len(each) == len(found['intensities'])
+                 for part in ('changed', 'others') for each in found[part].values())),
 }
 
+MOST = 1e12           # no figure is larger
 SHOWN_SAMPLES = 6     # sample grids of a training
 SAMPLE_ROWS, SAMPLE_WIDTH = 4, 960
 SHOWN_IMAGES = 4      # best, and worst, reconstructions
@@ -140,8 +148,8 @@ def _optional(folder, name):
     path = os.path.join(folder, name)
     if not os.path.exists(path):
         return {}
-    figures, (command, example) = read_json(path), FIGURES[name]
-    if not _is_like(figures, example):
+    figures, (command, example, fits) = read_json(path), FIGURES[name]
+    if not (_is_like(figures, example) and fits(figures)):
         raise UserError(f'{path}: not as {command} writes it; let it be written anew')
     return figures
 
@@ -156,7 +164,7 @@ def _is_like(found, example):
             _is_like(found.get(name), value) for name, value in example.items())
     if isinstance(example, list):
         return isinstance(found, list) and all(_is_like(each, example[0]) for each in found)
-    return isinstance(found, (int, float)) or found is None is example
+    return (isinstance(found, (int, float)) and not abs(found) > MOST) or found is None is example
 
 
 def _image_figures(folder):
@@ -168,21 +176,31 @@ def _image_figures(folder):
         try:
             return {row['sheet']: (float(row['psnr']), float(row['ssim']))
                     for row in csv.DictReader(stream)}
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, csv.Error):
             raise UserError(f'{path}: damaged; python psnr_ssim.py writes it anew') from None
 
 
 def write(path, experiments):
     """Write the report on `Experiment`s, the first of which it is about, to an HTML file."""
+    experiments = _told_apart(experiments)
     first = experiments[0]
     parts = [_head(first), _facts(first), _settings(experiments), _training(experiments),
              _sample_grids(first), _reconstructions(experiments), _accuracy(experiments),
              _intensities(first), _published(experiments)]
     body = '\n'.join(part for part in parts if part)
-    write_text(path, f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
-               '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-               f'<title>{html.escape(first.name)}: STGAN report</title>\n'
-               f'<style>{STYLE}</style>\n<main>\n{body}\n</main>\n</html>\n')
+    text = ('<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+            f'<title>{html.escape(first.name)}: STGAN report</title>\n'
+            f'<style>{STYLE}</style>\n<main>\n{body}\n</main>\n</html>\n')
+    # Names of folders need not be text.
+    write_text(path, text.encode('utf-8', 'backslashreplace').decode())
+
+
+def _told_apart(experiments):
+    """The experiments, by the paths of their folders if names are the same."""
+    if len({each.name for each in experiments}) == len(experiments):
+        return experiments
+    return [each._replace(state=dict(each.state, name=each.folder)) for each in experiments]
 
 
 def _section(title, *parts):
@@ -268,6 +286,15 @@ def _picture(image, title, quality=84):
             f'alt="{html.escape(title)}">')
 
 
+def _read(path, columns=None):
+    """An image of the experiment, see `imlib.read`; None, and a warning, if it is damaged."""
+    try:
+        return imlib.read(path, columns)
+    except UserError as error:
+        warn(f'{error}; the report goes without it')
+        return None
+
+
 def _sample_grids(first):
     """The same validation images over the training, the newest grid first."""
     size, found = first.state['config'].img_size, first.samples
@@ -275,8 +302,10 @@ def _sample_grids(first):
         0, len(found) - 1, SHOWN_SAMPLES)})] if found else []
     parts = []
     for path in reversed(chosen):
-        with Image.open(path) as grid:
-            rows = grid.crop((0, 0, grid.width, min(grid.height, SAMPLE_ROWS * size)))
+        grid = _read(path)
+        if grid is None:
+            continue
+        rows = Image.fromarray(grid[:SAMPLE_ROWS * size])
         rows.thumbnail((SAMPLE_WIDTH, SAMPLE_WIDTH), Image.LANCZOS)
         name = os.path.splitext(os.path.basename(path))[0]
         parts.append(f'<figure>{_picture(rows, "sample grid " + name)}'
@@ -305,11 +334,11 @@ def _best_and_worst(experiment):
                          ('Best', ordered[::-1][:SHOWN_IMAGES])):
         pairs = []
         for name in names:
-            with Image.open(os.path.join(folder, name)) as sheet:
-                left = size + sheets.gap_width(size)
-                pair = Image.new('RGB', (2 * size, size))
-                pair.paste(sheet.crop((0, 0, size, size)), (0, 0))
-                pair.paste(sheet.crop((left, 0, left + size, size)), (size, 0))
+            left = size + sheets.gap_width(size)
+            sheet = _read(os.path.join(folder, name), left + size)
+            if sheet is None:
+                continue
+            pair = Image.fromarray(np.concatenate([sheet[:size, :size], sheet[:size, left:]], 1))
             psnr, ssim = experiment.psnr[name]
             pairs.append(f'<figure>{_picture(pair, name, 92)}<figcaption>{html.escape(name)}<br>'
                          f'{psnr:.2f} dB, {ssim:.3f}</figcaption></figure>')

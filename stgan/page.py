@@ -258,6 +258,7 @@ class Page:
         count, labels, remark = len(photo.faces), recipe.labels, ''
         numbers = [number for number in recipe.numbers if number <= count] or None
         if not recipe.align:
+            photos.cut_out(photo, None, self.config)    # refuses photos of another shape
             numbers = [WHOLE]
         if recipe.weights != self.weights:
             remark = 'It is of other weights, so the result will be another one.'

@@ -55,6 +55,14 @@ class Refused(Exception):
         self.status = status
 
 
+class Json(JSONResponse):
+    """JSON in ASCII, as halves of characters, which JSON may hold, cannot be encoded otherwise."""
+
+    def render(self, content):
+        """The bytes."""
+        return json.dumps(content, allow_nan=False, separators=(',', ':')).encode()
+
+
 class Guard:
     """Middleware that lets in who may come: by Host, by Origin, and by token if there is one.
 
@@ -69,10 +77,6 @@ class Guard:
         self._cookie = f'stgan_{port}'
 
     async def __call__(self, scope, receive, send):
-        if scope['type'] == 'lifespan':
-            await self._app(scope, receive, send)
-            return
-
         async def send_guarded(message):
             if message['type'] == 'http.response.start':
                 message = {**message, 'headers': [*message.get('headers', []), *HEADERS]}
@@ -167,10 +171,6 @@ class Queue:
         finally:
             self._waiting -= 1
 
-    def close(self):
-        """Take no more."""
-        self._workers.shutdown(wait=False)
-
 
 class Handlers:
     """What is behind the addresses.
@@ -201,7 +201,7 @@ class Handlers:
 
     async def about(self, request):
         """What the page shows of the model."""
-        return JSONResponse({**self._about, 'examples': list(self._examples)})
+        return Json({**self._about, 'examples': list(self._examples)})
 
     async def upload(self, request):
         """A photo comes in, as the body."""
@@ -210,7 +210,7 @@ class Handlers:
             raise Refused(415, 'expected a photo: JPEG, PNG, WebP or TIFF')
         data = await self._body(request, MOST_BYTES)
         name = _printable(request.query_params.get('name', '')) or 'photo'
-        return JSONResponse(await self._queue.run(self._page.add, data, name))
+        return Json(await self._queue.run(self._page.add, data, name))
 
     async def example(self, request):
         """GET: an example's picture. POST: it is taken for a photo."""
@@ -222,7 +222,7 @@ class Handlers:
         if request.method == 'GET':
             return Response(data, media_type='image/jpeg' if data[:2] == b'\xff\xd8' else
                             'image/png')
-        return JSONResponse(await self._queue.run(self._page.add, data, name))
+        return Json(await self._queue.run(self._page.add, data, name))
 
     async def view(self, request):
         """The photo, or its chosen faces, before the edit."""
@@ -237,7 +237,7 @@ class Handlers:
         """The photo goes."""
         await self._body(request, MOST_JSON)
         self._page.forget(request.path_params['key'])
-        return JSONResponse({})
+        return Json({})
 
     async def change(self, name, request):
         """One of `_CHANGES`, with what the body says."""
@@ -268,7 +268,7 @@ class Handlers:
     def _gates(self, key, wish):
         number, = _numbers(wish.get('faces'))[:1]
         levels = self._page.gates(key, number, _values(wish), _labels(wish))
-        return JSONResponse({'levels': [
+        return Json({'levels': [
             dict({name: base64.b64encode(np.ascontiguousarray(values, '<f4').tobytes()).decode()
                   for name, values in level.items()}, size=len(level['reset']))
             for level in levels]})
@@ -281,23 +281,23 @@ class Handlers:
         return Response(photo.encode(format), media_type=f'image/{format}')
 
     def _recipe(self, key, wish):
-        return JSONResponse({'text': self._page.recipe(key, _numbers(wish.get('faces')),
+        return Json({'text': self._page.recipe(key, _numbers(wish.get('faces')),
                                                        _values(wish), _labels(wish))})
 
     def _read_recipe(self, key, wish):
-        return JSONResponse(self._page.read_recipe(key, str(wish.get('text', ''))))
+        return Json(self._page.read_recipe(key, str(wish.get('text', ''))))
 
     _CHANGES = {'edit': '_edit', 'strip': '_strip', 'gates': '_gates', 'download': '_download',
                 'recipe': '_recipe', 'read_recipe': '_read_recipe'}
 
     async def experiments(self, request):
         """Names of the experiments."""
-        return JSONResponse({'names': await self._queue.run(self._watcher.names)})
+        return Json({'names': await self._queue.run(self._watcher.names)})
 
     async def experiment(self, request):
         """What there is to say of a training."""
         state = await self._queue.run(self._watcher.state, request.path_params['name'])
-        return JSONResponse(state)
+        return Json(state)
 
     async def sample(self, request):
         """A sample sheet."""
@@ -382,12 +382,12 @@ async def _refused(request, error):
     status = getattr(error, 'status', 422)
     headers = {'retry-after': '2'} if status == 503 else {}
     # What is left of the request will not be read.
-    return JSONResponse({'error': str(error)}, status, {**headers, 'connection': 'close'}
+    return Json({'error': str(error)}, status, {**headers, 'connection': 'close'}
                         if status in (408, 413) else headers)
 
 
 async def _failed(request, error):
-    return JSONResponse({'error': 'the server has failed at this; its terminal says how'}, 500)
+    return Json({'error': 'the server has failed at this; its terminal says how'}, 500)
 
 
 def application(handlers, folder):

@@ -1,5 +1,6 @@
 """What scripts/edit_photos.py does: photos in, edited photos and sheets of their faces out."""
 
+import json
 import os
 import time
 from collections import OrderedDict
@@ -109,6 +110,7 @@ class PhotoRun:
         self._recipe = read_recipe(options.recipe) if options.recipe else None
         self._landmarks = read_landmarks(options.landmarks) if options.landmarks else None
         self._values = self._recipe.values if self._recipe else options.values
+        self._is_edit = bool(self._recipe or self._values)    # a recipe may leave all as it is
         self._align = self._recipe.align if self._recipe else not options.no_align
         self._labels = self._recipe.labels if self._recipe else _labels(options, config)
         for flag, names in (('--recipe' if self._recipe else '--set', self._values),
@@ -215,34 +217,30 @@ class PhotoRun:
             image = drawn_faces(photo, numbers, self._config, self._align)
             photo.with_pixels(image).save(self._place(path, '_faces'))
             return True
-        if self._values and not options.force and os.path.exists(self._place(path)):
-            if self._is_made(editor, photo, path, numbers):
-                return False
+        is_wanted = self._is_edit and not self._is_made(editor, photo, path, numbers)
+        if is_wanted:
             self._refuse_existing(path)
-        for number in numbers if options.strip or options.slide else ():
-            self._write_sheets(editor, photo, path, number)
-        if self._values:
+        written = [self._write_sheets(editor, photo, path, number)
+                   for number in (numbers if options.strip or options.slide else ())]
+        if is_wanted:
             edited = editor.edit_photo(photo, self._values, face=numbers, align=self._align,
                                        labels=self._labels)
             if self._is_of_recipe(photo):
                 edited.recipe = edited.recipe._replace(numbers=self._recipe.numbers)
             edited.save(self._place(path))
-        return True
+        return is_wanted or any(written)
 
     def _is_made(self, editor, photo, path, numbers):
         """Whether the edited photo is there, by the same weights and in the same way."""
         try:
-            recipe = read_recipe(self._place(path))
-        except UserError:    # somebody else's file
+            recipe = None if self._options.force else read_recipe(self._place(path))
+        except UserError:    # none, or somebody else's file
+            recipe = None
+        if not recipe:
             return False
         labels = recipe.labels if callable(self._labels) else self._labels
         found = photos.chosen_faces(photo, numbers, self._align)
-        kinds = [kind for kind, is_wanted in (
-            ('strip', self._options.strip), (f'slide_{self._options.slide}', self._options.slide))
-                 if is_wanted]
-        return recipe == photos.recipe_for(editor, photo, self._values, *found, labels) and all(
-            os.path.exists(self._place(path, _suffix(number, kind), '.png'))
-            for number in numbers for kind in kinds)
+        return recipe == photos.recipe_for(editor, photo, self._values, *found, labels)
 
     def _choose_faces(self, photo):
         """Numbers of the faces to edit; [1] without alignment."""
@@ -278,7 +276,8 @@ class PhotoRun:
         return bool(self._recipe) and self._recipe.photo == photo.digest
 
     def _write_sheets(self, editor, photo, path, number):
-        """Write a face's strip and slide."""
+        """Write a face's strip and slide; return whether one was not there, made in the same way.
+        """
         options, atts = self._options, self._config.atts
         plans = []
         if options.strip:
@@ -289,24 +288,36 @@ class PhotoRun:
             wishes = [[{options.slide: value} for value in values]]
             plans.append((f'slide_{options.slide}', wishes,
                           ['source', 'no change', *map(_shown, values)], [options.slide]))
-        suffixes = [_suffix(number, kind) for kind, *_ in plans]
-        for suffix in suffixes:
-            self._refuse_existing(path, suffix, '.png')
         landmarks = photos.chosen_faces(photo, number, self._align)[1][0]
         face = photos.EditableFace(editor, photo, landmarks, self._labels)
-        for suffix, (_, wishes, titles, rows) in zip(suffixes, plans):
-            pictures = [[face.image, face.reconstruction, *face.edit(row)] for row in wishes]
-            imlib.write(self._place(path, suffix, '.png'), sheet(pictures, titles, rows))
+        recipe = photos.recipe_for(editor, photo, {}, [number], [landmarks], face.labels).to_text()
+        plans = [(f'_face{number}_{kind}', f'{recipe} {json.dumps(wishes)}', wishes, *heads)
+                 for kind, wishes, *heads in plans]
+        todo = [plan for plan in plans if not self._is_there(path, *plan[:2])]
+        for suffix, text, wishes, titles, captions in todo:
+            rows = [[face.image, face.reconstruction, *face.edit(row)] for row in wishes]
+            drawn = imlib.photos.Decoded(sheet(rows, titles, captions))
+            imlib.photos.write(self._place(path, suffix, '.png'), drawn, 'png', text)
+        return bool(todo)
+
+    def _is_there(self, path, suffix, text):
+        """Whether a sheet with that text within it is there; raises a UserError if another is."""
+        try:
+            if not self._options.force and text == imlib.photos.read_text(
+                    self._place(path, suffix, '.png')):
+                return True
+        except UserError:    # none, or somebody else's file
+            pass
+        self._refuse_existing(path, suffix, '.png')
+        return False
 
     def _refuse_existing(self, path, suffix='', extension=None):
         place = self._place(path, suffix, extension)
+        if os.path.exists(place) and any(os.path.samefile(place, each) for each in self._paths
+                                         if os.path.exists(each)):
+            raise UserError(f'{place}: is one of the photos; name another folder with --output_dir')
         if os.path.exists(place) and not self._options.force:
             raise UserError(f'{place}: is there already; --force overwrites it')
-
-
-def _suffix(number, kind):
-    """What the name of a sheet of a face ends with."""
-    return f'_face{number}_{kind}'
 
 
 def _shown(value):

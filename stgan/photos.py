@@ -21,6 +21,8 @@ from tflib import checkpoint, detection
 
 # Eyes closer to each other than this share of the face's height: the face is seen from the side.
 PROFILE = .15
+# Landmarks less like a face's, see `faces.likeness`, are not in the right order.
+MIXED_UP = .5
 WHOLE_SQUARE = 'give square photos, or CelebA\'s aligned ones'
 
 
@@ -68,7 +70,7 @@ class Photo:
         """Take these faces, landmarks [5,2] each (see `detection.Face`), instead of finding any.
 
         Raises:
-            UserError: a face is outside of the photo, or has no size.
+            UserError: a face is outside of the photo, has no size, or its landmarks are mixed up.
         """
         height, width = self.pixels.shape[:2]
         found = []
@@ -80,6 +82,10 @@ class Photo:
                                 f'{width}x{height} pixels')
             if np.ptp(faces.three_points(points), axis=0).max() < 2:
                 raise UserError(f'{self.name}: face {number}: its landmarks are one point')
+            if faces.likeness(points) < MIXED_UP:
+                raise UserError(f'{self.name}: face {number}: its landmarks are mixed up; expected '
+                                'left eye, right eye, nose, left and right corner of the mouth, '
+                                'where left is so in an upright picture')
             found.append(detection.Face(_box_around(points), points, 1.))
         self._faces = found
 
@@ -93,22 +99,34 @@ class Photo:
         return Photo(self._decoded._replace(pixels=pixels), self.name, recipe)
 
     def encode(self, format='png'):
-        """The bytes of its file, with colour profile, EXIF and recipe: 'png' or 'jpeg'."""
+        """The bytes of its file, with colour profile, EXIF and recipe: 'png' or 'jpeg'.
+
+        Raises:
+            UserError: a JPEG cannot be as large.
+        """
+        self._check_size(format)
         return imlib.photos.encode(self._decoded, format, self._text())
 
     def save(self, path, format=None):
         """Write `encode` to a file; default: as the extension says.
 
         Raises:
-            UserError: another extension.
+            UserError: another extension, or a JPEG cannot be as large.
         """
         if format is None:
             endings = {'.png': 'png', '.jpg': 'jpeg', '.jpeg': 'jpeg'}
-            ending = str(path)[str(path).rfind('.'):].lower()
+            ending = os.path.splitext(str(path))[1].lower()
             if ending not in endings:
                 raise UserError(f'{path}: expected a name that ends in .png or .jpg')
             format = endings[ending]
+        self._check_size(format)
         imlib.photos.write(str(path), self._decoded, format, self._text())
+
+    def _check_size(self, format):
+        height, width = self.pixels.shape[:2]
+        if format == 'jpeg' and max(height, width) > imlib.photos.JPEG_SIDE:
+            raise UserError(f'{self.name}: {width}x{height} pixels, of which a JPEG has at most '
+                            f'{imlib.photos.JPEG_SIDE} in a row or column; take PNG')
 
     def _text(self):
         return self.recipe.to_text() if self.recipe else ''
@@ -147,7 +165,7 @@ class Recipe(NamedTuple):
             landmarks = np.asarray(recipe.faces, float).reshape(-1, 5, 2).tolist()
             numbers = [int(number) for number in recipe.numbers]
             attributes.changes(amounts, (), 1)    # are numbers that may be
-            if len(numbers) != len(landmarks):
+            if len(numbers) != len(landmarks) or not all(number > 0 for number in numbers):
                 raise ValueError('faces')
             recipe = recipe._replace(values=amounts, faces=landmarks, numbers=numbers,
                                      align=bool(recipe.align))
@@ -156,7 +174,7 @@ class Recipe(NamedTuple):
                 if names is not None and not _is_list_of(str, names):
                     raise ValueError('labels')
             return recipe
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        except (ValueError, ArithmeticError, TypeError, KeyError, AttributeError, RecursionError):
             raise UserError(f'{path}: holds no recipe; expected a photo that edit_photos.py has '
                             'written, or the text that is in one') from None
 

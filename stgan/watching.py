@@ -1,5 +1,6 @@
 """What experiment folders say of their training, finished or under way; nothing is written."""
 
+import contextlib
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from stgan.config import CHECKPOINTS, METRICS, SAMPLES, SETTING, changed_options
 
 MOST_POINTS = 400     # of a curve; where there are more, each stands for several iterations
 RECENT = 50           # iterations from whose time the rest is estimated
+MOST = 3.4e38         # of a number that a training logs, about the most of float32
 QUIET = 60            # seconds without a new iteration after which a training counts as not running
 _NAME = re.compile(r'Epoch_\((\d+)\)_\((\d+)of(\d+)\)\.')    # see loop.Schedule
 _PART = re.compile(r'\.(index|data-\d+-of-\d+|meta)$')    # of a checkpoint's files
@@ -23,7 +25,7 @@ class Curves:
     """Means of what metrics.jsonl holds, read on where it was left.
 
     Attributes:
-        last: the newest record; count: of the records.
+        last: the numbers of the newest record that are finite.
     """
 
     def __init__(self, path):
@@ -31,7 +33,7 @@ class Curves:
         self._start()
 
     def _start(self):
-        self._offset, self._inode, self.last, self.count = 0, None, {}, 0
+        self._offset, self._inode, self.last = 0, None, {}
         self._width = 1      # iterations that a point stands for
         self._points = []    # [number of records, iteration, {name: (sum, number)}]
         self._seconds = []
@@ -59,19 +61,20 @@ class Curves:
             try:
                 record = json.loads(line.decode()) if line.endswith(b'\n') else None
                 iteration = int(record['iteration'])
-            except (ValueError, TypeError, LookupError, RecursionError):
+                numbers = {name: float(value) for name, value in record.items()
+                           if isinstance(value, (int, float)) and name != 'iteration'}
+            except (ValueError, ArithmeticError, TypeError, LookupError, RecursionError):
                 return not line.endswith(b'\n')    # else it is still being written
             if iteration <= self.last.get('iteration', 0):
                 return False
             self._offset += len(line)
-            self._add(iteration, record)
+            self._add(iteration, numbers)
         return True
 
-    def _add(self, iteration, record):
-        self.last, self.count = record, self.count + 1
-        numbers = {name: float(value) for name, value in record.items()
-                   if isinstance(value, (int, float)) and name != 'iteration'}
-        self._seconds = [*self._seconds[1 - RECENT:], numbers.get('seconds', 0)]
+    def _add(self, iteration, numbers):
+        self.last = {name: value for name, value in numbers.items() if _is_loss(value)}
+        self.last['iteration'] = iteration
+        self._seconds = [*self._seconds[1 - RECENT:], self.last.get('seconds', 0)]
         if self._points and self._points[-1][0] < self._width:
             self._points[-1] = _together(self._points[-1], [1, iteration, _sums(numbers)])
         else:
@@ -94,8 +97,13 @@ class Curves:
                 for name, (total, number) in sums.items():
                     mean = total / number
                     found.setdefault(name, []).append(
-                        [iteration, float(f'{mean:.5g}') if np.isfinite(mean) else None])
+                        [iteration, float(f'{mean:.5g}') if _is_loss(mean) else None])
         return found
+
+
+def _is_loss(value):
+    """Whether a training can have logged a number: not NaN, nor beyond float32."""
+    return abs(value) <= MOST
 
 
 def _sums(numbers):
@@ -152,19 +160,21 @@ class Watcher:
         curves.update()
         series = curves.series()
         checkpoints, samples = self._checkpoints(path), self.samples(name)
-        iteration = curves.last.get('iteration', 0)
         places = [_NAME.match(each) for each in [entry['name'] for entry in checkpoints] + samples]
         per_epoch = next((int(place.group(3)) for place in places if place), 0)
         total = config.epoch * per_epoch
+        # What is logged may be thinned out, or be missing where a model was handed on.
+        newest = max((_place(entry['name'])[:2] for entry in checkpoints), default=(-1, -1))
+        iteration = max(curves.last.get('iteration', 0), newest[0] * per_epoch + newest[1])
         age = time.time() - _changed(path)
-        is_live = bool(iteration) and age < QUIET + 3 * curves.seconds and iteration != total
+        is_live = bool(curves.last) and age < QUIET + 3 * curves.seconds and iteration != total
         return {
             'name': name, 'iteration': iteration, 'total': total, 'epochs': config.epoch,
-            'epoch': curves.last.get('epoch', 0), 'live': is_live, 'age': round(age),
+            'epoch': int(curves.last.get('epoch', 0)), 'live': is_live, 'age': round(age),
             'seconds': round(curves.seconds, 4),
             'remaining': round(curves.seconds * (total - iteration)) if total else None,
             'skipped': sum(value for key, value in curves.last.items()
-                           if key.endswith('_skipped') and isinstance(value, (int, float))),
+                           if key.endswith('_skipped')),
             'series': series, 'samples': samples, 'checkpoints': checkpoints,
             'settings': changed_options(config)}
 
@@ -172,7 +182,8 @@ class Watcher:
         """File names of the sample sheets that training has drawn, the first one first."""
         folder = os.path.join(self._path(name), SAMPLES)
         found = [each for each in (os.listdir(folder) if os.path.isdir(folder) else ())
-                 if each.lower().endswith(_IMAGES) and not each.startswith('.')]
+                 if each.lower().endswith(_IMAGES) and not each.startswith('.')
+                 and os.path.isfile(os.path.join(folder, each))]
         return sorted(found, key=_place)
 
     def sample(self, name, file):
@@ -191,7 +202,8 @@ class Watcher:
         for name in os.listdir(folder) if os.path.isdir(folder) else ():
             stem = _PART.sub('', name)
             if stem != name and not name.startswith('.'):
-                sizes[stem] = sizes.get(stem, 0) + os.path.getsize(os.path.join(folder, name))
+                with contextlib.suppress(OSError):    # a training has removed it meanwhile
+                    sizes[stem] = sizes.get(stem, 0) + os.path.getsize(os.path.join(folder, name))
         return [{'name': name, 'megabytes': round(sizes[name] / 1e6, 1)}
                 for name in sorted(sizes, key=_place)]
 

@@ -75,6 +75,14 @@ def test_similarity_has_no_mirror_and_fits_least_squares():
         faces.similarity(np.ones([3, 2]), points)
 
 
+def test_likeness_to_a_face():
+    seen = landmarks(2.7, 20)
+    assert faces.likeness(seen) == pytest.approx(1)
+    assert faces.likeness(seen[[1, 0, 2, 4, 3]]) < .3 and faces.likeness(np.ones([5, 2])) == 0
+    profile = np.array([[0, 0], [0, 0], [5, 20], [0, 50], [0, 50.]])
+    assert .7 < faces.likeness(profile) < .9
+
+
 def test_square_crops_have_the_eyes_in_their_place():
     found = faces.apply(faces.square_alignment(landmarks(2.7, 20), 384), landmarks(2.7, 20))
     # From pixels' centres to shares of the side.

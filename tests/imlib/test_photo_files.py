@@ -140,6 +140,24 @@ def test_exif_and_profile_are_kept_but_for_the_orientation(format):
         assert tags.get_ifd(0x8825)[1] == 'N'
 
 
+def test_what_a_jpeg_has_no_room_for_is_left_out(tmp_path):
+    tags = Image.Exif()
+    tags[271], tags[0x8769] = 'Maker', {0x927c: bytes(70000)}    # the maker's notes
+    photo = photos.read(stored(Image.fromarray(PIXELS), 'PNG', exif=tags), 'x')
+    path = tmp_path / 'x'
+    photos.write(str(path), photo, 'jpeg', 'a' * 70000)
+    with Image.open(str(path)) as again:
+        assert again.size == (40, 24) and not again.getexif()
+    assert photos.read_text(str(path)) == ''
+    photos.write(str(path), photo, 'png', 'a' * 70000)
+    with Image.open(str(path)) as again:
+        assert again.getexif()[271] == 'Maker'
+    assert photos.read_text(str(path)) == 'a' * 70000
+    # As much as there is room for.
+    photos.write(str(path), photo._replace(exif=b'Exif\0\0' + bytes(65527)), 'jpeg', 'a' * 65533)
+    assert photos.read_text(str(path)) == 'a' * 65533
+
+
 def test_profile_of_another_colour_space_is_applied():
     lab = ImageCms.ImageCmsProfile(ImageCms.createProfile('LAB')).tobytes()
     photo = photos.read(stored(Image.fromarray(PIXELS), 'PNG', icc_profile=lab), 'x')
@@ -204,6 +222,12 @@ def test_what_is_no_file_is_not_waited_for(tmp_path):
     for name in ('pipe.png', 'folder.png'):
         with pytest.raises(UserError, match=f'{name}: is no file'):
             photos.read(str(tmp_path / name))
+
+
+def test_folders_that_cannot_be_read_are_named(tmp_path):
+    for folder, said in ((tmp_path / 'none', 'none: No such file'), (tmp_path, 'has no JPEG')):
+        with pytest.raises(UserError, match=said):
+            photos.names_in(str(folder))
 
 
 def test_most_pixels_is_an_argument():

@@ -16,6 +16,7 @@ import pylib
 @pytest.mark.parametrize('error, status, line', [
     (pylib.UserError('a.txt:3: wrong'), 2, 'error: a.txt:3: wrong'),
     (pylib.RunFailed('loss not finite'), 1, 'error: loss not finite'),
+    (pylib.UserError('a\nb\x1b[31m\udcff é.jpg: no'), 2, 'error: a\\nb\\x1b[31m\\udcff é.jpg: no'),
     (pylib.Interrupted('stopped', 143), 143, 'error: stopped'),
     (KeyboardInterrupt(), 130, 'interrupted'),
     (PermissionError(13, 'Permission denied', 'x'), 1, "error: [Errno 13] Permission denied: 'x'")])
@@ -31,6 +32,11 @@ def test_statuses(error, status, line, capsys):
 def test_bugs_keep_their_traceback():
     with pytest.raises(ZeroDivisionError):
         pylib.run_command(lambda: 1 / 0)
+
+
+def test_warnings_take_one_line(capsys):
+    pylib.warn(pylib.UserError('a\nb.jpg: no face'))
+    assert capsys.readouterr().err == 'warning: a\\nb.jpg: no face\n'
 
 
 def test_parser_errors_take_one_line(capsys):

@@ -21,6 +21,12 @@ def test_atomic_path_replaces_or_leaves_alone(tmp_path):
     assert path.read_text() == 'one' and os.listdir(str(path.parent)) == ['x.txt']
 
 
+def test_names_may_be_as_long_as_the_system_allows(tmp_path):
+    for name in ('x' * 251 + '.txt', 'é' * 125 + '.json'):
+        pylib.write_text(str(tmp_path / name), 'one')
+        assert (tmp_path / name).read_text() == 'one'
+
+
 def test_atomic_folder_appears_whole_or_not_at_all(tmp_path):
     path = tmp_path / 'above' / 'new'
     with pytest.raises(RuntimeError), pylib.atomic_folder(str(path)) as temporary:

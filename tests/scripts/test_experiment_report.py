@@ -190,6 +190,15 @@ def test_bad_input(run, workspace, flags, complaint):
     ('attribute_accuracy.json', '{"images": 1, "mean_accuracy": 1, "mean_error": 0, "accuracy": '
      '{"Bald": [1]}, "error_each": {"Bald": {"Bald": 0}}}'),
     ('intensity_curves.json', '{"images": 1, "intensities": [1], "changed": {}, "others": {}}'),
+    ('intensity_curves.json', '{"images": 1, "intensities": [1], "changed": {"a": [1]}, "others": '
+     '{"b": [1]}}'),
+    ('intensity_curves.json', '{"images": 1, "intensities": [1], "changed": {"a": [1, 1]}, '
+     '"others": {"a": [1]}}'),
+    ('attribute_accuracy.json', '{"images": 1, "mean_accuracy": 1, "mean_error": 0, "img_size": 32,'
+     ' "accuracy": {"Bald": 1}, "error_each": {"Bald": {"Young": 0}}}'),
+    ('psnr_ssim.json', '{"images": 3, "psnr": 1, "ssim": 1, "img_size": 32, "test_int": "2"}'),
+    ('psnr_ssim.json', '{"images": 1e999, "psnr": 1, "ssim": 1, "img_size": 32}'),
+    ('psnr_ssim.csv', 'sheet,psnr,ssim\n' + 'x' * 200000 + ',1,1\n'),
     ('psnr_ssim.csv', 'sheet,psnr\n1.png,x\n'), ('metrics.jsonl', 'x\n')])
 def test_damaged_figures_are_named(run, workspace, name, text):
     (workspace / 'output' / 'toy' / name).write_text(text)
@@ -200,6 +209,42 @@ def test_damaged_figures_are_named(run, workspace, name, text):
     assert done.status == 2 and f'output/toy/{name}: ' in done.err
     assert len(done.err.splitlines()) == 1
     assert not (workspace / 'output' / 'toy' / 'report.html').exists()
+
+
+def test_any_number_of_experiments_of_any_name(run, workspace):
+    names = ['$a^$', '_hidden', 'b\udcff', '<b>&', *map(str, range(10, 16))]
+    for name in names:
+        shutil.copytree(str(workspace / 'output' / 'toy'), str(workspace / 'output' / name))
+    done = run('scripts/report.py', '--experiment_name', 'toy', '--compare', *names)
+    assert done.status == 0, done.err
+    words = [word.strip() for word in
+             require_self_contained(workspace / 'output' / 'toy' / 'report.html').text.split('\n')]
+    for name in ('$a^$', '_hidden', r'b\udcff', '<b>&', '10', '15'):
+        # Beside its settings, in the table, and in the legend of some charts.
+        assert words.count(name) > 5, name
+
+
+def test_experiments_of_the_same_name_are_told_apart(run, workspace):
+    done = run('scripts/report.py', '--experiment_name', 'toy', '--compare', TOY)
+    assert done.status == 0, done.err
+    words = Page(workspace / 'output' / 'toy' / 'report.html').text.split('\n')
+    assert 'output/toy' in words and TOY in words and 'toy' not in words
+
+
+def test_damaged_images_are_left_out(run, workspace):
+    folder = workspace / 'output' / 'toy'
+    samples = sorted((folder / 'sample_training').iterdir())
+    samples[0].write_bytes(samples[0].read_bytes()[:400])
+    (folder / 'psnr_ssim.csv').write_text('sheet,psnr,ssim\n1.png,20,.5\n2.png,21,.5\n')
+    (folder / 'sample_testing').mkdir()
+    (folder / 'sample_testing' / '1.png').write_text('no PNG')
+    Image.new('RGB', (32 + 3 + 32, 32), 'red').save(str(folder / 'sample_testing' / '2.png'))
+    done = run('scripts/report.py', '--experiment_name', 'toy')
+    assert done.status == 0, done.err
+    assert f'{samples[0].name}: not a readable image' in done.err and '1.png: not' in done.err
+    page = require_self_contained(folder / 'report.html')
+    # Of two grids, and the other sheet as the worst and as the best one.
+    assert sum(address.startswith('data:') for address in page.addresses) == 2 + 2
 
 
 @pytest.mark.skipif(not CHROMIUM, reason='no Chromium on the PATH (apt-get install chromium)')

@@ -145,10 +145,24 @@ def test_recipes_go_out_and_come_back(shown, astronaut):
     assert 'other weights' in shown.read_recipe(astronaut['id'], json.dumps(other))['remark']
 
 
-@pytest.mark.parametrize('text', ['', 'Male', 'Male=x', 'Nose=1', 'Male=99', 'Male=nan', '{'])
+NO_FACE = json.dumps({'stgan': 1, 'experiment': '', 'weights': '', 'photo': '', 'values': {},
+                      'faces': [[[1, 1]] * 5], 'numbers': [-1]})
+
+
+@pytest.mark.parametrize('text', ['', 'Male', 'Male=x', 'Nose=1', 'Male=99', 'Male=nan', '{',
+                                  NO_FACE])
 def test_bad_recipes_are_refused(shown, astronaut, text):
     with pytest.raises(UserError):
         shown.read_recipe(astronaut['id'], text)
+
+
+def test_a_recipe_of_a_whole_photo_needs_one_of_that_shape(shown, astronaut):
+    text = json.dumps(dict(json.loads(NO_FACE), align=False, faces=[], numbers=[]))
+    assert shown.read_recipe(astronaut['id'], text)['numbers'] == [page.WHOLE]
+    with open(people.HOPPER, 'rb') as stream:
+        wide = shown.add(stream.read(), 'hopper.jpg')['id']
+    with pytest.raises(UserError, match='hopper.jpg: 512x600 pixels; without alignment'):
+        shown.read_recipe(wide, text)
 
 
 def test_a_photo_without_a_face_says_so(shown):

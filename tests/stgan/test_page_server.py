@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import math
 import os
 import re
 import signal
@@ -164,6 +165,11 @@ def hostile(server):
         ('much JSON', change(host, key, 'edit', b' ' * (1 << 18)), {413}),
         ('a recipe of nonsense', change(host, key, 'read_recipe', {'text': '{"stgan": 1}'}),
          {422}),
+        ('a recipe of infinity', change(host, key, 'read_recipe', {'text': json.dumps({
+            'stgan': 1, 'experiment': '', 'weights': '', 'photo': '', 'values': {}, 'faces': [],
+            'numbers': [math.inf]})}), {422}),
+        ('half a character', change(host, key, 'read_recipe', {'text': '\ud800'}), {422}),
+        ('half a character as attribute', edit(values={'\ud800': 1}), {422}),
         ('a recipe of numbers', change(host, key, 'read_recipe', {'text': 5}), {422}),
         # HTTP.
         ('a header of 1 MB', head('GET', '/', host, X='a' * (1 << 20)), {400, 431}),

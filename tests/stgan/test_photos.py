@@ -13,6 +13,7 @@ from conftest import ROOT
 from exported import set_label
 from PIL import Image
 
+import imlib.photos
 from imlib import faces
 from pylib import UserError
 from scripts.toy.make_toy_celeba import draw_face, image_generator, sample_attributes
@@ -195,9 +196,19 @@ def test_what_cannot_be_edited_is_told(editor, astronaut):
         editor.edit_photo(astronaut, {'Hat': 1})
     photo = photos.Photo.open(people.ASTRONAUT, 'x')
     for landmarks in ([[0, 0]] * 4, [[9, 9]] * 5, [[9, 9], [600, 9], [9, 9], [9, 9], [9, 9]],
-                      [[9, np.nan], [60, 9], [9, 9], [9, 9], [9, 9]]):
+                      [[9, np.nan], [60, 9], [9, 9], [9, 9], [9, 9]],
+                      # Right eye first, on a face that this would turn and shrink without end.
+                      [[200, 100], [100, 100], [150, 120], [100, 168], [200, 167]]):
         with pytest.raises(UserError, match='x: face 1: '):
             photo.set_landmarks([landmarks])
+
+
+def test_a_jpeg_that_cannot_be_as_large_is_told(tmp_path):
+    photo = photos.Photo(imlib.photos.Decoded(np.zeros([65501, 1, 3], np.uint8)), 'tall')
+    for write in (lambda: photo.encode('jpeg'), lambda: photo.save(str(tmp_path / 'x.jpg'))):
+        with pytest.raises(UserError, match='tall: 1x65501 pixels.*take PNG'):
+            write()
+    assert not list(tmp_path.iterdir())
 
 
 def test_faces_seen_from_the_side(astronaut):
@@ -384,7 +395,29 @@ def test_command_goes_on_after_a_photo_without_a_face(run, studio):
     assert os.stat(str(studio / 'out' / 'astronaut.png')).st_mtime_ns == time
     assert (studio / 'out' / 'astronaut.png').read_bytes() == before
     assert run(EDIT, 'in/astronaut.png', *NAMED, *same).status == 0
-    assert run(EDIT, 'in/astronaut.png', *NAMED, *same, '--strip').status == 2
+    # The same holds for sheets.
+    sheets = [*same, '--strip', '--slide', 'Male']
+    done = run(EDIT, 'in/astronaut.png', *NAMED, *sheets)
+    assert done.status == 0 and done.out.startswith('1 of 1 photos, '), done.err
+    made = {name: (studio / 'out' / name).read_bytes() for name in files(studio / 'out')}
+    assert len(made) == 4 and made.pop('astronaut.png') == before
+    (studio / 'out' / 'astronaut.png').unlink()    # as if it had been ended between them
+    (studio / 'out' / 'astronaut_face1_strip.png').unlink()
+    assert run(EDIT, 'in/astronaut.png', *NAMED, *sheets).status == 0
+    again = run(EDIT, 'in/astronaut.png', *NAMED, *sheets)
+    assert again.status == 0 and '; 1 there already' in again.out
+    assert made == {name: (studio / 'out' / name).read_bytes() for name in made}
+    assert (people.pixels(str(studio / 'out' / 'astronaut.png')) == edited).all()
+    other = run(EDIT, 'in/astronaut.png', *NAMED, *sheets, '--n_slide', 3)
+    assert other.status == 2 and '1_slide_Male.png: is there already; --force' in other.err
+    # A photo is not overwritten by another one's sheet, whatever is forced.
+    photo = studio / 'in' / 'astronaut_face1_strip.png'
+    shutil.copy(people.HOPPER, str(photo))
+    other = run(EDIT, 'in/astronaut.png', photo, *NAMED, '--strip', '--force', '--format', 'jpeg',
+                '--output_dir', 'in')
+    assert other.status == 1 and '_strip.png: is one of the photos; name another' in other.err
+    with open(people.HOPPER, 'rb') as stream:
+        assert photo.read_bytes() == stream.read()
     again = run(EDIT, 'in/astronaut.png', *NAMED, '--set', 'Male=1', '--output_dir', 'out',
                 '--force')
     assert again.status == 0 and (studio / 'out' / 'astronaut.png').read_bytes() != before
@@ -400,6 +433,12 @@ def test_recipe_repeats_an_edit(run, studio):
     assert (studio / 'b' / 'crowd.png').read_bytes() == made.read_bytes()
     recipe = json.loads(Image.open(str(made)).text['stgan'])
     assert recipe['values'] == {'Male': -1, 'Bangs': .5} and recipe['numbers'] == [2]
+    # A recipe may say to leave all as it is, as the page's does before an edit.
+    (studio / 'recipe.json').write_text(json.dumps(dict(recipe, values={})))
+    assert run(EDIT, *arguments, '--recipe', 'recipe.json', '--output_dir', 'same').status == 0
+    same, source = (np.asarray(Image.open(str(studio / name / 'crowd.png')))
+                    for name in ('same', 'in'))
+    np.testing.assert_array_equal(same, source)
     # The face is where the recipe says, whatever would be found.
     recipe['faces'] = (np.array(recipe['faces']) + 3).tolist()
     (studio / 'recipe.json').write_text(json.dumps(recipe))
@@ -417,7 +456,11 @@ def test_recipe_repeats_an_edit(run, studio):
     assert other['values'] == recipe['values'] and other['faces'] != recipe['faces']
     for text in ('{"stgan": 2}', '{}', '{"stgan": 1, "x": 3}', '{', '{"stgan": [[[[',
                  json.dumps(dict(recipe, faces=[[1]])), json.dumps(dict(recipe, values=[])),
-                 json.dumps(dict(recipe, values={'Male': 1e9}))):
+                 json.dumps(dict(recipe, values={'Male': 1e9})),
+                 json.dumps(dict(recipe, values={'Male': 10 ** 400})),
+                 json.dumps(dict(recipe, numbers=[float('inf')])),
+                 json.dumps(dict(recipe, numbers=[0])),
+                 json.dumps(dict(recipe, faces=[[[10 ** 400, 1]] * 5]))):
         (studio / 'recipe.json').write_text(text)
         done = run(EDIT, *arguments, '--recipe', 'recipe.json', '--output_dir', 'd')
         assert done.status == 2 and done.err.startswith('error: recipe.json: holds no recipe')
@@ -437,7 +480,8 @@ def test_sheets_and_dry_run(run, studio):
     assert all(np.abs(one - another).mean() > .5 for one, another in zip(cells, cells[1:]))
     strip = people.pixels(str(studio / 'out' / 'astronaut_face1_strip.png'))
     assert strip.shape[1] == first + 5 * 128 and strip.shape[0] > 2 * 128
-    assert run(EDIT, *arguments, '--strip').status == 2    # is there already
+    done = run(EDIT, *arguments, '--slide', 'Male')
+    assert done.status == 2 and 'is there already' in done.err
     done = run(EDIT, *arguments, '--dry_run')
     assert done.status == 0 and 'astronaut_faces.png' in files(studio / 'out')
     drawn = people.pixels(str(studio / 'out' / 'astronaut_faces.png'))

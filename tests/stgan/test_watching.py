@@ -86,6 +86,17 @@ def test_live_is_what_was_written_lately(folder):
     assert not state['live'] and 590 < state['age'] < 700
 
 
+def test_a_checkpoint_tells_the_iteration_where_the_log_does_not(folder):
+    path = folder / 'toy' / 'metrics.jsonl'
+    path.write_text('')
+    append(path, 10, 50, lr=1)
+    state = watching.Watcher(str(folder)).state('toy')
+    assert state['iteration'] == state['total'] == 4 * 14 and not state['live']
+    path.unlink()
+    state = watching.Watcher(str(folder)).state('toy')
+    assert state['iteration'] == 4 * 14 and not state['live']
+
+
 def test_experiments_are_found_by_name_only(folder, tmp_path):
     make_experiment(tmp_path / 'elsewhere')
     (folder / 'nothing').mkdir()
@@ -99,6 +110,30 @@ def test_experiments_are_found_by_name_only(folder, tmp_path):
         with pytest.raises(UserError, match='no such sample sheet'):
             watcher.sample('toy', file)
     assert os.path.exists(watcher.sample('toy', 'Epoch_(0)_(7of14).jpg'))
+
+
+@pytest.mark.parametrize('line', [
+    '{"iteration": 61, "seconds": NaN, "d_skipped": Infinity, "epoch": NaN, "gp": 1e308}',
+    '{"iteration": 1e999}', '{"iteration": "61"}', '{"iteration": 61, "lr": 1' + '0' * 400 + '}',
+    '{"iteration": [61]}', '[61]', '{"epoch": 1}'])
+def test_damaged_records_do_no_harm(folder, line):
+    with open(str(folder / 'toy' / 'metrics.jsonl'), 'a') as stream:
+        stream.write(line + '\n')
+    append(folder / 'toy' / 'metrics.jsonl', 62)
+    state = watching.Watcher(str(folder)).state('toy')
+    assert state['iteration'] in (60, 62) and state['seconds'] == .5
+    assert all(point[1] is None or point[1] < 1e3 for point in state['series']['gp'])
+    json.dumps(state, allow_nan=False)
+
+
+def test_files_that_vanish_do_no_harm(folder):
+    before = watching.Watcher(str(folder)).state('toy')
+    os.symlink('gone', str(folder / 'toy' / 'checkpoints' / 'Epoch_(1)_(1of14).ckpt.index'))
+    os.symlink('gone', str(folder / 'toy' / 'sample_training' / 'Epoch_(1)_(1of14).jpg'))
+    (folder / 'toy' / 'sample_training' / 'folder.png').mkdir()
+    after = watching.Watcher(str(folder)).state('toy')
+    assert [after[name] for name in ('samples', 'checkpoints')] == [
+        before[name] for name in ('samples', 'checkpoints')]
 
 
 def test_a_training_that_has_just_begun(folder):
