@@ -5,9 +5,21 @@ Examples:
     python psnr_ssim.py --experiment_name 128
 """
 
+import contextlib
 import os
 
 from pylib import ArgumentParser, run_command
+from pylib.launching import is_launched
+from stgan.config import ENGINES, experiment_folder
+
+
+def joined(engine):
+    """Context of the processes that share the work; yields None if this one is alone."""
+    if engine == 'none' or engine == 'auto' and not is_launched():
+        return contextlib.nullcontext()
+    # Only for several: TensorFlow takes seconds to load.
+    from tflib import engines
+    return engines.joined(engine)
 
 
 def main():
@@ -25,17 +37,25 @@ def main():
     parser.add_argument('--output_dir', metavar='DIR', default='',
                         help='folder of the report; default: the one that holds the sheets\' '
                         'folder')
+    parser.add_argument('--distribute', default='auto', choices=ENGINES,
+                        help='how several processes share the work, see docs/distributed.md; auto: '
+                        'as what has started them tells, else alone')
     args = parser.parse_args()
     if args.threads is not None and args.threads < 1:
         parser.error(f'--threads {args.threads}: expected at least 1')
 
     from stgan import metrics, reports, sheets
-    from stgan.config import experiment_folder
     path = args.img_dir or os.path.join(experiment_folder(args.experiment_name), 'sample_testing')
     folder = sheets.open_folder(path, args.allow_lossy, args.allow_incomplete)
     report = reports.report_path(folder, args.output_dir, metrics.REPORT)
 
-    values = metrics.measure_folder(folder, args.threads)
+    with joined(args.distribute) as workers:
+        if workers:
+            from stgan import distributed
+            distributed.meet_over(workers, folder.labels)
+        values = metrics.measure_folder(folder, args.threads, workers)
+    if workers and workers.rank:
+        return
     summary = metrics.summarize(folder, values)
     # Before anything is written, which may fail.
     metrics.print_table(folder, summary)

@@ -14,11 +14,11 @@ from att_classification.models import classifier
 from att_classification.options import SIZES
 from att_classification.training import DESCRIPTION
 from pylib import UserError, atomic_path, counted, progress, read_json, write_json
-from stgan import reports, sheets
+from stgan import distributed, reports, sheets
 from stgan.attributes import CELEBA_ATTRIBUTES, DEFAULT_ATTRIBUTES
 from stgan.celeba import CelebA
 from stgan.config import CHECKPOINTS
-from tflib import checkpoint, tf, utils
+from tflib import checkpoint, collective, engines, tf, utils
 
 # Paper, table 1: mean over the 13 attributes, by the published classifier; in which conditions
 # else: `reports.PAPER_SHEETS` and what follows there.
@@ -156,12 +156,13 @@ def _edit_columns(folder, atts, known):
     return OrderedDict((att, columns[att]) for att in atts or columns)
 
 
-def evaluate(folder, classifier_, atts=None, dataroot=None):
+def evaluate(folder, classifier_, atts=None, dataroot=None, workers=None):
     """Classify the single-attribute edits of a `sheets.SheetFolder`.
 
     Args:
         atts: evaluate these attributes only.
         dataroot: of the labels, for folders without labels.csv.
+        workers: those that share the work, see `engines.joined`; None: this process is alone.
 
     Returns:
         a `Result`.
@@ -172,12 +173,13 @@ def evaluate(folder, classifier_, atts=None, dataroot=None):
     atts = list(columns)
     predicted = [classifier_.atts.index(att) for att in atts]
     labels = _sheet_labels(folder, atts, dataroot)
+    workers = workers or collective.Alone()
     wrong = np.zeros([1 + len(atts), len(atts)])
-    for name, label in progress(labels.items(), unit='sheet'):
+    for name, label in progress(workers.share(labels.items()), unit='sheet'):
         source, results = folder.read(name)
         images = np.concatenate([source[np.newaxis], results[list(columns.values())]])
         wrong += classifier_.predict(images)[:, predicted] != label
-    wrong /= len(labels)
+    wrong = np.sum(workers.exchange(wrong.tolist()), axis=0) / len(labels)
     # What differs from the source label is right for the edited attribute and wrong elsewhere.
     each = wrong[1:] * (1 - np.eye(len(atts)))
     error = each.sum(axis=1) / max(len(atts) - 1, 1)
@@ -251,9 +253,14 @@ def measure(folder, config):
         raise UserError(f'--dataroot: has no effect, as {os.path.join(folder.path, sheets.LABELS)} '
                         'has the labels')
     report = reports.report_path(folder, config.output_dir, REPORT)
-    utils.select_gpus(config.gpu)
-    classifier_ = Classifier(config.checkpoint, config.device, config.threads)
-    result = evaluate(folder, classifier_, config.atts, config.dataroot)
+    with engines.joined(config.distribute) as workers:
+        distributed.meet_over(workers, folder.labels, config)
+        utils.select_gpus(collective.gpus_of(config.gpu, workers))
+        classifier_ = Classifier(config.checkpoint, config.device,
+                                 collective.threads_of(config.threads, workers))
+        result = evaluate(folder, classifier_, config.atts, config.dataroot, workers)
+    if workers.rank:
+        return
     # Before anything is written, which may fail.
     print_result(folder, result)
     reports.print_conditions(folder, unlike_paper(folder, classifier_, result))

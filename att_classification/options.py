@@ -10,6 +10,7 @@ from stgan.config import (
     cropped_option,
     dataroot_option,
     device_option,
+    distribute_option,
     gpu_option,
     max_bad_images_option,
     on_nan_option,
@@ -81,6 +82,7 @@ class EvaluationConfig:
     gpu: str = gpu_option(section='device')
     device: str = device_option()
     threads: int = threads_option()
+    distribute: str = distribute_option()
 
     def check(self):
         """Return self if every value is legal, else raise a UserError that names the flag."""

@@ -20,8 +20,15 @@ from pylib.signals import REPEAT
 PATIENCE = 15    # seconds that the others have to end by themselves once one has failed
 STOPPED = 130, 143    # exit statuses of what ended in good order on a signal
 BAD_INPUT = 2
+# Of launchers here and elsewhere: TensorFlow's, Horovod's, Open MPI's, HCCL's.
+VARIABLES = 'TF_CONFIG', 'HOROVOD_SIZE', 'OMPI_COMM_WORLD_SIZE', 'RANK_TABLE_FILE'
 _PR_SET_PDEATHSIG = 1    # linux/prctl.h
 _writing = threading.Lock()
+
+
+def is_launched(environment=os.environ):
+    """Whether other processes may have been started with this one, to share its work."""
+    return any(environment.get(name) for name in VARIABLES)
 
 
 def plan(count, hosts='', port=PORT, node_rank=None):

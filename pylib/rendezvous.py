@@ -147,7 +147,7 @@ class Rendezvous:
         self._timeout = timeout
         self._channels = {}    # rank -> Channel: all others in the first, the first in all others
         self._condition = threading.Condition()
-        self._passed, self._arrived, self._barriers = 0, [], 0
+        self._exchanges, self._passed, self._arrived, self._brought = 0, 0, {}, []
         self._lost, self._left, self._met = None, False, False
 
     def name(self, rank):
@@ -304,29 +304,38 @@ class Rendezvous:
                                 f'{self._timeout:g} s')
             time.sleep(.2)
 
-    def barrier(self):
-        """Wait until all have called this."""
-        self._barriers += 1
-        if self._rank:
-            self._channels[0].send(barrier=self._barriers)
-        else:
-            self._note_arrival(0)
-        with self._condition:
-            self._condition.wait_for(lambda: self._passed >= self._barriers or self._lost)
-        self.raise_if_lost()
+    def exchange(self, facts=None):
+        """Wait until all have called this; returns what they brought, by rank.
 
-    def _note_arrival(self, rank):
-        """The first process counts who has come to the next barrier."""
+        Raises:
+            what has ended another process.
+        """
+        self._exchanges += 1
+        if self._rank:
+            self._channels[0].send(brought=facts)
+        else:
+            self._note_arrival(0, facts)
         with self._condition:
-            self._arrived.append(rank)
-            complete = len(self._arrived) == len(self._addresses)
-            if complete:
-                self._arrived.clear()
-                self._passed += 1
-                self._condition.notify_all()
-        if complete:
-            for channel in self._channels.values():
-                channel.send(passed=self._passed)
+            self._condition.wait_for(lambda: self._passed >= self._exchanges or self._lost)
+        self.raise_if_lost()
+        return self._brought
+
+    def _note_arrival(self, rank, facts):
+        """The first process takes note of who has come to the next exchange."""
+        with self._condition:
+            self._arrived[rank] = facts
+            if len(self._arrived) < len(self._addresses):
+                return
+            brought = [self._arrived.pop(each) for each in range(len(self._addresses))]
+        # The others first: once this one goes on it may end.
+        for channel in self._channels.values():
+            channel.send(exchanged=brought)
+        self._pass(brought)
+
+    def _pass(self, brought):
+        with self._condition:
+            self._passed, self._brought = self._passed + 1, brought
+            self._condition.notify_all()
 
     def raise_if_lost(self, seconds=0.):
         """Raise what has ended another process, if that becomes known within so many seconds."""
@@ -379,12 +388,10 @@ class Rendezvous:
                                          'machine or network failed', 1]}
                 if message.get('done'):
                     del channels[channel]
-                elif 'barrier' in message:
-                    self._note_arrival(rank)
-                elif 'passed' in message:
-                    with self._condition:
-                        self._passed = message['passed']
-                        self._condition.notify_all()
+                elif 'brought' in message:
+                    self._note_arrival(rank, message['brought'])
+                elif 'exchanged' in message:
+                    self._pass(message['exchanged'])
                 elif 'error' in message:
                     self._end_with(message['error'])
                     return

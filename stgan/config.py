@@ -88,6 +88,9 @@ gpu_option = partial(option, 'all', 'GPUs to use, as in CUDA_VISIBLE_DEVICES',
 device_option = partial(option, 'auto', 'where to run; auto: on an NPU, else on a GPU, if there is '
                         'one', choices=DEVICES)
 threads_option = partial(option, -1, 'CPU threads; -1: one per core', minimum=-1)
+distribute_option = partial(
+    option, 'auto', 'how several processes share the work, see docs/distributed.md; auto: as what '
+    'has started them tells, else alone', choices=ENGINES)
 editing_precision_option = partial(option, 'high', 'high: float32; tf32: float32 with '
                                    'products in TF32, on GPUs; mixed: 16 bits where that is safe',
                                    choices=PRECISIONS)
@@ -193,10 +196,7 @@ class RunConfig:
     loss_scale: float = option(2. ** 15, 'first loss scale of mixed precision', minimum=1)
     fixed_loss_scale: bool = option(False, 'keep the first loss scale instead of adapting it')
 
-    distribute: str = option('auto', 'how several workers train together, see '
-                             'docs/distributed.md; auto: as what has started them tells, else '
-                             'alone',
-                             section='several devices', choices=ENGINES)
+    distribute: str = distribute_option(section='several devices')
     sync_bn: bool = option(False, 'let batch norm take the statistics of all workers\' images')
     worker_timeout: float = option(600., 'how long to wait for the other workers at the start',
                                    metavar='SECONDS', above=0)
@@ -284,6 +284,7 @@ class TestConfig:
     precision: str = editing_precision_option()
     npu_option: Tuple[str, ...] = npu_settings_option()
     edit_batch: int = edit_batch_option()
+    distribute: str = distribute_option()
 
     @property
     def folder(self):

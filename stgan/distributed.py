@@ -1,4 +1,4 @@
-"""Workers that train one experiment together: whether they belong together, and what they share."""
+"""Workers of one job: whether they belong together, and what they tell each other."""
 
 import dataclasses
 import hashlib
@@ -8,9 +8,11 @@ from pylib import UserError, read_json, write_json
 from stgan.config import WORKERS
 from tflib import utils
 
-# What may differ between workers: names of the machine they are on, and what the first alone uses.
-OF_ONE_WORKER = {'experiment_name', 'dataroot', 'gpu', 'threads', 'distribute', 'worker_timeout',
-                 'time_limit', 'init_checkpoint', 'num_ckpt', 'n_sample', 'test_int'}
+# Options that may differ between workers: names of the machine they are on, and what of a training
+# the first one alone uses.
+OF_A_MACHINE = {'experiment_name', 'dataroot', 'output_dir', 'gpu', 'threads', 'distribute',
+                'worker_timeout'}
+OF_THE_FIRST = {'time_limit', 'init_checkpoint', 'num_ckpt', 'n_sample', 'test_int'}
 _CODE = ('imlib', 'pylib', 'stgan', 'tflib')
 
 
@@ -25,21 +27,46 @@ def meet(workers, config, device, celeba, indices, state):
     """
     if workers.size == 1:
         return state
-    met = workers.meet(dict(_identity(config, device, celeba, indices), state=state))
-    for rank, facts in enumerate(met):
-        for what, value in met[0].items():
-            if what != 'state' and facts.get(what) != value:
+    return _agree(workers, _identity(config, device, celeba, indices), state)
+
+
+def meet_over(workers, names, options=None):
+    """Wait for all workers that share the work on images, see `collective.Alone.share`.
+
+    Args:
+        names: of the images; options: a dataclass of those of the command.
+
+    Raises:
+        UserError: a worker has other images, options or code than the first.
+    """
+    if workers.size > 1:
+        _agree(workers, dict(_options(options) if options else {},
+                             **{'list of images': _digest(['\n'.join(names).encode()])}))
+
+
+def _agree(workers, facts, state=None):
+    """The first worker's state; raises a UserError if another one's facts differ."""
+    met = workers.meet({'facts': facts, 'state': state})
+    for rank, brought in enumerate(met):
+        for what, value in met[0]['facts'].items():
+            if brought['facts'].get(what) != value:
                 raise UserError(f'{workers.name(rank)} has another {what} than worker 0: '
-                                f'{facts.get(what)}, not {value}')
+                                f'{brought["facts"].get(what)}, not {value}')
     return met[0]['state']
+
+
+def _options(config, free=()):
+    """{flag: value} of those that have to be the same for all workers; free: others that need not.
+    """
+    return {f'--{name}': list(value) if isinstance(value, tuple) else value
+            for name, value in dataclasses.asdict(config).items()
+            if name not in OF_A_MACHINE and name not in free}
 
 
 def _identity(config, device, celeba, indices):
     """{what: text or number} that is the same for all workers of a training."""
-    options = {f'--{name}': list(value) if isinstance(value, tuple) else value
-               for name, value in dataclasses.asdict(config).items() if name not in OF_ONE_WORKER}
     names = [os.path.basename(path) for path in celeba.paths(indices)]
-    return dict(options, **{
+    return dict(_options(config, OF_THE_FIRST), **{
         'version of TensorFlow': utils.tensorflow_version(),
         'version of the code': _digest(_sources()), 'device': device,
         'list of training images': _digest(['\n'.join(names).encode()]),

@@ -45,12 +45,13 @@ def _measure(folder, column, name):
     return psnr(results[column], source), ssim(results[column], source)
 
 
-def measure_folder(folder, threads=None):
+def measure_folder(folder, threads=None, workers=None):
     """Return OrderedDict sheet name -> (PSNR in dB, SSIM) of the reconstructions in a folder.
 
     Args:
         folder: a `sheets.SheetFolder`.
         threads: None: one per core.
+        workers: those that share the work, see `engines.joined`; None: this process is alone.
 
     Raises:
         UserError: the sheets show no reconstruction, too small images, or one is unreadable.
@@ -60,11 +61,12 @@ def measure_folder(folder, threads=None):
                         f'{WINDOW}x{WINDOW} window of SSIM')
     measure = functools.partial(_measure, folder, folder.column_index('reconstruction'))
     names = list(folder.labels)
+    own = workers.share(names) if workers else names
     # Threads: what takes time, in Pillow, NumPy and SciPy, runs beside Python, and processes would
     # have to be started first.
     with ThreadPoolExecutor(threads or usable_cores()) as pool:
-        values = list(progress(pool.map(measure, names), total=len(names), unit='sheet'))
-    return OrderedDict(zip(names, values))
+        values = list(progress(pool.map(measure, own), total=len(own), unit='sheet'))
+    return OrderedDict(zip(names, workers.merged(values) if workers else values))
 
 
 def summarize(folder, values):

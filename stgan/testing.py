@@ -1,6 +1,7 @@
 """What test.py does: sheets of edited test images."""
 
 import contextlib
+import functools
 import os
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
@@ -19,11 +20,11 @@ from pylib import (
     require_place,
     usable_cores,
 )
-from stgan import attributes, data, reports, sheets
+from stgan import attributes, data, distributed, reports, sheets
 from stgan.celeba import CelebA
 from stgan.config import SETTING
 from stgan.editing import Editor
-from tflib import checkpoint, npu, utils
+from tflib import checkpoint, collective, engines, npu, utils
 
 BY_POSITION = 'by --img'
 
@@ -77,7 +78,8 @@ def show_session(options):
 def make_sheets(options, config, plan):
     """Edit test images and write one sheet per image.
 
-    Sheets that an equal test has left are not made again, so an interrupted one goes on.
+    Sheets that an equal test has left are not made again, so an interrupted one goes on. Several
+    processes share the images; all write to the same folder.
 
     Args:
         options: the `TestConfig`; config: the experiment's `RunConfig`; plan: a `sheets.Plan`.
@@ -86,33 +88,50 @@ def make_sheets(options, config, plan):
         UserError: the folder has sheets of another test, or no image is readable.
         Interrupted: after SIGINT or SIGTERM, when a batch is finished.
     """
-    utils.select_gpus(options.gpu)
+    with engines.joined(options.distribute) as workers:
+        _make_sheets(options, config, plan, workers)
+
+
+def _make_sheets(options, config, plan, workers):
+    """`make_sheets` of one of the workers; the first one looks after the folder."""
+    utils.select_gpus(collective.gpus_of(options.gpu, workers))
     celeba, indices = selected_images(config, options)
     celeba.paths(indices)    # all of them are there
     path = options.output_dir or os.path.join(options.folder, plan.folder)
     require_place(path, '--output_dir')
     labels = OrderedDict((f'{index + 1:06d}{plan.suffix}.png',
                           (celeba.names[index], celeba.labels[index])) for index in indices)
-    with FolderLock(path), Editor(options.folder, options.device, options.precision,
-                                  options.threads, options.edit_batch,
-                                  options.npu_option) as editor:
-        remove_unfinished(path)
+    distributed.meet_over(workers, labels, options)
+    threads = collective.threads_of(options.threads, workers)
+    with contextlib.nullcontext() if workers.rank else FolderLock(path), \
+            Editor(options.folder, options.device, options.precision, threads, options.edit_batch,
+                   options.npu_option) as editor:
         settings = _sheet_settings(plan, editor, options, celeba)
-        settings['chosen'] = _choice(path, options, celeba, indices)
-        folder = sheets.TestFolder(path, settings, plan.columns, labels)
-        if not options.clear:
-            folder.refuse_conflict('name another folder with --output_dir, or let --clear remove '
-                                   'them')
-        done = set() if options.clear else folder.finished
-        print(f'{counted(len(indices), "image")}, {counted(len(plan.columns), "result")} each, by '
-              f'{editor.checkpoint}'
-              + (f'; {len(done)} are there already, --clear makes them anew' if done else ''),
-              flush=True)
-        for note in celeba.notes:
-            print(note, flush=True)
+        folder, done = None, []
+        if not workers.rank:
+            remove_unfinished(path)
+            settings['chosen'] = _choice(path, options, celeba, indices)
+            folder = sheets.TestFolder(path, settings, plan.columns, labels)
+            done = _begin(folder, options, plan, editor, celeba, len(indices))
+            if workers.size > 1 and len(done) < len(labels):
+                _describe(folder, options.clear)    # before another worker writes to it
+        brought = workers.exchange({'weights': settings['weights'], 'done': done})
+        for rank, facts in enumerate(brought):
+            if facts['weights'] != brought[0]['weights']:
+                raise UserError(f'{workers.name(rank)} has another checkpoint than worker 0; copy '
+                                'the experiment folder')
+        done = set(brought[0]['done'])
         todo = OrderedDict((name, index) for name, index in zip(labels, indices)
                            if name not in done)
-        unreadable = _edit_and_write(options, plan, editor, celeba, todo, folder) if todo else {}
+        describe = (functools.partial(_describe, folder, options.clear) if workers.size == 1
+                    else None)
+        unreadable = _edit_and_write(options, plan, editor, celeba,
+                                     OrderedDict(workers.share(todo.items())), path, describe)
+        reasons = dict(pair for pairs in workers.exchange(list(unreadable.items()))
+                       for pair in pairs)
+        if workers.rank:
+            return
+        unreadable = OrderedDict((name, reasons[name]) for name in todo if name in reasons)
         if len(unreadable) == len(indices):
             raise UserError(f'{celeba.paths(indices[:1])[0]}: unusable image, as are all '
                             'others of this test; scripts/check_data.py finds all such')
@@ -124,18 +143,37 @@ def make_sheets(options, config, plan):
     reports.name_report(options.folder)
 
 
-def _edit_and_write(options, plan, editor, celeba, todo, folder):
-    """Make the sheets of `todo`, {sheet name: list position from 0}, in a `sheets.TestFolder`.
+def _begin(folder, options, plan, editor, celeba, images):
+    """Tell what will be done in a `sheets.TestFolder`; returns the names of what is done already.
+    """
+    if not options.clear:
+        folder.refuse_conflict('name another folder with --output_dir, or let --clear remove them')
+    done = [] if options.clear else sorted(folder.finished)
+    print(f'{counted(images, "image")}, {counted(len(plan.columns), "result")} each, by '
+          f'{editor.checkpoint}'
+          + (f'; {len(done)} are there already, --clear makes them anew' if done else ''),
+          flush=True)
+    for note in celeba.notes:
+        print(note, flush=True)
+    return done
+
+
+def _edit_and_write(options, plan, editor, celeba, todo, path, describe=None):
+    """Make the sheets of `todo`, {sheet name: list position from 0}, in the folder `path`.
+
+    Args:
+        describe: function that is called before the first of them is written.
 
     Returns:
         {sheet name: reason} of images that could not be read.
     """
+    if not todo:
+        return {}
     names, indices = list(todo), np.array(list(todo.values()))
     paths, unreadable = celeba.paths(indices), []
     batches = data.load_images(paths, editor.config.img_size, celeba.crop,
                                max(1, editor.results_per_run // len(plan.columns)),
                                unreadable=unreadable)
-    is_described = False
     # Sheets are composed, compressed and written while the next batch is edited.
     with StopRequest() as stop, ThreadPoolExecutor(usable_cores()) as writers, \
             progress(total=len(todo), unit='image') as bar:
@@ -148,12 +186,12 @@ def _edit_and_write(options, plan, editor, celeba, todo, folder):
             labels = celeba.labels[indices[positions]]
             results = editor.edit_batch(images, plan.targets(labels),
                                         attributes.signed(labels, editor.config.thres_int))
-            if not is_described:
+            if describe:
                 # Only now: nothing is written or removed before the first images were good.
-                _describe(folder, options.clear)
-                is_described = True
+                describe()
+                describe = None
             _finish(writing)
-            writing = [writers.submit(_write_sheet, os.path.join(folder.path, names[position]),
+            writing = [writers.submit(_write_sheet, os.path.join(path, names[position]),
                                       image, edits)
                        for position, image, edits in zip(positions, images, results)]
             bar.update(positions[-1] + 1 - bar.n)

@@ -31,6 +31,18 @@ class Alone:
         """Wait for all processes and return what each brought, as JSON, by rank."""
         return [json.loads(json.dumps(facts))]
 
+    def share(self, items):
+        """This process's part of a list that all have."""
+        return list(items)[self.rank::self.size]
+
+    def merged(self, made):
+        """What all have made of their `share`s, in the order of the list; after `meet`."""
+        shares = self.exchange(list(made))
+        items = [None] * sum(map(len, shares))
+        for rank, each in enumerate(shares):
+            items[rank::self.size] = each
+        return items
+
     def scope(self):
         """Context in which the graph is built."""
         return contextlib.nullcontext()
@@ -64,8 +76,9 @@ class Alone:
         """Return the operation that gives `variables` the values that the first process has."""
         return tf.no_op()
 
-    def barrier(self):
-        """Wait until all processes have come here."""
+    def exchange(self, facts=None):
+        """Wait for all processes and return what each brought, as JSON, by rank; after `meet`."""
+        return [facts]
 
     def leave(self, error=None):
         """End the connections to the others; see `Rendezvous.leave`."""
@@ -134,19 +147,26 @@ class Workers(Alone):
         largest = tf.reduce_max(self.gather(number))
         return lambda session, own: int(session.run(largest, {number: own}))
 
-    def barrier(self):
-        """See `Alone.barrier`."""
-        self._rendezvous.barrier()
+    def exchange(self, facts=None):
+        """See `Alone.exchange`.
+
+        Raises:
+            UserError, RunFailed, Interrupted: what has ended another process.
+        """
+        return self._rendezvous.exchange(facts)
 
     def leave(self, error=None):
         """See `Alone.leave`."""
         self._rendezvous.leave(error)
 
-    def part(self):
-        """Leave when all others do."""
+    def part(self, error=None):
+        """Leave when all others do, or because of an error, (message, exit status)."""
+        if not self._computes:
+            self.leave(error)
+            return
+        # Those that compute together have agreed to end.
         try:
-            if self._computes:
-                self.barrier()
+            self.exchange()
         finally:
             self.leave()
 

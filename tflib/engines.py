@@ -63,7 +63,7 @@ class TensorFlowWorkers(Workers):
                 cluster = tf.train.ClusterSpec({'worker': self.addresses})
                 self._server = tf.train.Server(cluster, 'worker', self.rank, config=config)
                 # The first operation fails, or complains, where a server is not there yet.
-                self.barrier()
+                self.exchange()
             return tf.Session(self._server.target, graph=graph, config=config)
 
     def _next_key(self):
@@ -343,9 +343,8 @@ def joined(engine='auto', timeout=600, environment=os.environ):
         return
     try:
         yield workers
-    except (Interrupted, NotFinite):
-        # Then all have agreed to end.
-        workers.part()
+    except (Interrupted, NotFinite) as error:
+        workers.part((str(error), error.exit_status))
         raise
     except RunFailed as error:
         # What it failed for may be that another process has.

@@ -66,7 +66,8 @@ def test_all_learn_what_each_brings_and_wait_for_each_other(addresses):
     def pass_barriers(place, pause):
         for number in range(3):
             time.sleep(pause)
-            place.barrier()
+            brought = place.exchange([number, place._rank])
+            assert brought == [[number, rank] for rank in range(3)]
             passed.append(number)
     outcomes(*[lambda place=place, pause=.05 * number: pass_barriers(place, pause)
                for number, place in enumerate(places)])
@@ -208,7 +209,7 @@ def test_what_one_failed_for_is_what_the_others_end_with(addresses, exits):
         with pytest.raises(RunFailed, match='^worker 1: the disk is full$'):
             place.raise_if_lost(5)
         with pytest.raises(RunFailed, match='^worker 1: the disk is full$'):
-            place.barrier()
+            place.exchange()
     wait_for(lambda: len(exits) == 2)
 
 

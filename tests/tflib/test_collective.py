@@ -34,7 +34,7 @@ def test_alone_nothing_is_added_to_a_graph():
         with workers.scope(), workers.in_order():
             assert workers.average([x])[0] is x
         assert workers.agreement()(None, 143) == 143
-        workers.barrier()
+        assert workers.exchange(3) == [3]
         assert workers.meet({'a': (1,)}) == [{'a': [1]}]
         assert len(graph.get_operations()) == before
 
