@@ -198,6 +198,8 @@ class RunConfig:
 
     distribute: str = distribute_option(section='several devices')
     sync_bn: bool = option(False, 'let batch norm take the statistics of all workers\' images')
+    log_exchange: int = option(0, 'log how long the exchange between workers takes, for every so '
+                               'many iterations, which take longer then; 0: never', minimum=0)
     worker_timeout: float = option(600., 'how long to wait for the other workers at the start',
                                    metavar='SECONDS', above=0)
 

@@ -12,7 +12,8 @@ from tflib import utils
 # the first one alone uses.
 OF_A_MACHINE = {'experiment_name', 'dataroot', 'output_dir', 'gpu', 'threads', 'distribute',
                 'worker_timeout'}
-OF_THE_FIRST = {'time_limit', 'init_checkpoint', 'num_ckpt', 'n_sample', 'test_int'}
+OF_THE_FIRST = {'time_limit', 'init_checkpoint', 'num_ckpt', 'n_sample', 'test_int',
+                'log_exchange'}
 _CODE = ('imlib', 'pylib', 'stgan', 'tflib')
 
 

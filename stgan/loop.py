@@ -70,6 +70,7 @@ class Schedule(NamedTuple):
     time_limit: float = 0
     on_nan: str = 'stop'
     log_images: bool = False
+    log_exchange: int = 0
     lead: int = 0               # iterations, see `stream.Course.lead`
 
     @property
@@ -105,6 +106,10 @@ class Schedule(NamedTuple):
     def reports(self, iteration):
         """Whether a report is due after `iteration` iterations."""
         return self._is_due(iteration, self.sample_freq)
+
+    def traces(self, iteration):
+        """Whether iteration `iteration`, from 1, is traced to log the times of its exchanges."""
+        return bool(self.log_exchange) and iteration % self.log_exchange == 0
 
     def _is_due(self, iteration, *intervals):
         """At the end, and after every interval; one of 0 is none."""
@@ -300,16 +305,24 @@ class _Run:
             (its terms as floats, a list that holds the list positions of its images if they are
             to be logged).
         """
-        fetches = [update.terms, update.op, *self._images]
+        fetches, trace = [update.terms, update.op, *self._images], {}
+        if self._schedule.traces(self.iteration + 1) and not self._workers.rank:
+            trace = {'options': tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE),
+                     'run_metadata': tf.RunMetadata()}
         while True:
             try:
                 self._batches.take(self._session)
-                values, _, *images = self._session.run(fetches, {self._graph.learning_rate: rate})
+                values, _, *images = self._session.run(
+                    fetches, {self._graph.learning_rate: rate}, **trace)
             except tf.errors.OpError as error:
                 if not faults.is_of_reading(error):
                     raise
                 self._recover(number, error)
             else:
+                if trace:
+                    seconds = collective.traced_seconds(trace['run_metadata'])
+                    values = dict(values, **{f'{update.group.lower()}_{name}_seconds': value
+                                             for name, value in seconds.items()})
                 return (OrderedDict((name, float(value)) for name, value in values.items()),
                         [positions.ravel().tolist() for positions in images])
 

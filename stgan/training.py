@@ -220,7 +220,8 @@ def _schedule(config, images, celeba, course):
         config.epoch, iterations, functools.partial(learning_rate, config),
         save_freq=config.save_freq or iterations, sample_freq=config.sample_freq or iterations,
         num_ckpt=config.num_ckpt, keep_every=config.keep_every, time_limit=config.time_limit,
-        on_nan=config.on_nan, log_images=config.log_images, lead=course.lead(images))
+        on_nan=config.on_nan, log_images=config.log_images, log_exchange=config.log_exchange,
+        lead=course.lead(images))
 
 
 def _check_resumable(config):

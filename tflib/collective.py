@@ -15,6 +15,9 @@ from tflib import npu, quiet_native_code, tf
 # What TensorFlow's own input pipelines are made of; public in no version.
 from tensorflow.python.ops import data_flow_ops  # isort: skip
 
+# How the types of operations begin that exchange tensors between processes.
+_EXCHANGES = 'Collective', 'Horovod', 'Hcom'
+
 
 class Alone:
     """One process, which trains by itself.
@@ -211,3 +214,35 @@ def staged(values):
         area = data_flow_ops.StagingArea([value.dtype for value in values],
                                          [value.shape for value in values])
         return area.put(values), area.get(), area.clear()
+
+
+def traced_seconds(metadata):
+    """What a traced session run spent its time on; the two may overlap.
+
+    Args:
+        metadata: the tf.RunMetadata of a run with tf.RunOptions.FULL_TRACE.
+
+    Returns:
+        {'exchange': seconds in which tensors were exchanged, or others waited for; 'compute':
+        seconds in which anything else was computed}.
+    """
+    times = {'exchange': [], 'compute': []}
+    for device in metadata.step_stats.dev_stats:
+        for node in device.node_stats:
+            # 'name = Type(inputs)'
+            kind = node.timeline_label.partition(' = ')[2].partition('(')[0]
+            if kind in ('', 'NoOp', 'Const', '_Send', '_Recv', '_HostRecv', '_HostSend'):
+                continue
+            name = 'exchange' if kind.startswith(_EXCHANGES) else 'compute'
+            times[name].append((node.all_start_micros + node.op_start_rel_micros,
+                                node.all_start_micros + node.op_end_rel_micros))
+    return {name: _covered(intervals) / 1e6 for name, intervals in times.items()}
+
+
+def _covered(intervals):
+    """The length of the union of intervals."""
+    total, reached = 0, 0
+    for start, end in sorted(intervals):
+        total += max(0, end - max(start, reached))
+        reached = max(reached, end)
+    return total

@@ -156,7 +156,8 @@ def require_as_one(config, workers=2):
 
 def test_two_workers_train_as_one_with_their_joint_batch(config, toy_data):
     """Also: rank 0 alone speaks, each image comes once a pass, one worker goes on."""
-    out, err = require_as_one(dataclasses.replace(config, sync_bn=True, ema_decay=.5))
+    out, err = require_as_one(dataclasses.replace(config, sync_bn=True, ema_decay=.5,
+                                                  log_exchange=2))
     assert all(line.startswith('[0] ') for line in out.splitlines()) and not err
     assert 'an update takes 2 x 4 = 8 images, with learning rate 0.002' in out
     assert read_json('output/run/workers.json') == {'changes': [{'iteration': 0, 'workers': 2}]}
@@ -168,6 +169,8 @@ def test_two_workers_train_as_one_with_their_joint_batch(config, toy_data):
     assert [sum(map(len, record['images'])) for record in log] == [24] * 4 + [12] * 4
     images = CelebA(str(toy_data)).part('train') + 1
     assert chaos.require_once_a_pass('output/run', images) == 2
+    for name in ('d_exchange_seconds', 'g_compute_seconds'):
+        assert [record.get(name, 0) > 0 for record in log] == [False, True] * 2 + [False] * 4
 
 
 def test_two_npus_train_as_one_with_their_joint_batch(config):

@@ -67,3 +67,18 @@ def test_shared_statistics_of_one_are_those_of_its_batch():
                 [v.read_value() for v in tf.global_variables()]))
     for shared, own in zip(*results):
         np.testing.assert_allclose(shared, own, rtol=1e-4, atol=1e-4)
+
+
+def test_times_of_a_trace():
+    """Overlaps count once, on all devices together."""
+    metadata = tf.RunMetadata()
+    for device, nodes in (('CPU:0', (('a = MatMul(x, y)', 0, 30), ('b = Add(a, c)', 20, 40),
+                                     ('r = CollectiveReduce(a)', 35, 100),
+                                     ('h = HorovodAllreduce(b)', 90, 120), ('unknown', 0, 999))),
+                          ('CPU:1', (('c = Conv2D(x)', 110, 130), ('k = Const()', 0, 999)))):
+        stats = metadata.step_stats.dev_stats.add(device=device)
+        for label, start, end in nodes:
+            stats.node_stats.add(timeline_label=label, all_start_micros=5_000_000,
+                                 op_start_rel_micros=start, op_end_rel_micros=end)
+    seconds = collective.traced_seconds(metadata)
+    np.testing.assert_allclose([seconds['compute'], seconds['exchange']], [60e-6, 85e-6])
