@@ -53,10 +53,10 @@ def flags(config):
     return words
 
 
-def start(config, workers=2, *launch, dumps='.', **options):
-    """The launcher of a training, in a process of its own."""
+def start(config, workers=2, *launch, dumps='.', within=(), **options):
+    """The launcher of a training, in a process of its own, which the words `within` start."""
     return subprocess.Popen(
-        [sys.executable, str(ROOT / 'scripts' / 'launch.py'), '-n', str(workers),
+        [*within, sys.executable, str(ROOT / 'scripts' / 'launch.py'), '-n', str(workers),
          *map(str, launch), '--', str(ROOT / 'tests' / 'distributed_worker.py'), dumps,
          *flags(config)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 
@@ -438,6 +438,11 @@ def test_whatever_is_ended_all_end_and_the_same_command_goes_on(config, who, sig
     if status == 143 and who is not None:
         assert f'[{1 - who}] error: another worker was told to stop: stopped and saved' in err
     assert len(read_json_lines(log)) < 80
+    require_to_go_on(config)
+
+
+def require_to_go_on(config):
+    """The same command ends as an undisturbed run in every bit; 80 iterations in all."""
     status, _, err = train(config)
     assert status == 0, err
     os.mkdir('calm')
@@ -445,6 +450,51 @@ def test_whatever_is_ended_all_end_and_the_same_command_goes_on(config, who, sig
     assert status == 0, err
     require_equal(values('0-80.npz'), values('calm/1-80.npz'))
     assert chaos.require_equal(config.folder, 'output/calm') > 20
+
+
+@pytest.fixture
+def machines():
+    """Two network namespaces of this machine, stgan0 and stgan1, with a cable between them."""
+    def ip(words):
+        return subprocess.run(['ip', *words.split()], stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True)
+    try:
+        allowed = ip('netns add stgan0')
+    except FileNotFoundError:
+        pytest.skip('the command ip is not there (package iproute2)')
+    if allowed.returncode:
+        pytest.skip(f'no network namespaces: {allowed.stdout.strip()}')
+    try:
+        done = [ip(words) for words in (
+            'netns add stgan1', 'link add stgan0 netns stgan0 type veth peer stgan1 netns stgan1',
+            *(f'-n stgan{number} {words}' for number in range(2) for words in (
+                f'address add 10.231.17.{number + 1}/24 dev stgan{number}', 'link set lo up',
+                f'link set stgan{number} up')))]
+        if any(each.returncode for each in done):
+            pytest.skip(f'no network between namespaces: {[each.stdout for each in done]}')
+        yield ip
+    finally:
+        ip('netns delete stgan0')
+        ip('netns delete stgan1')
+
+
+@pytest.mark.slow
+def test_a_cut_network_ends_all_and_the_same_command_goes_on(config, machines):
+    config = dataclasses.replace(config, epoch=40)
+    log = os.path.join(config.folder, 'metrics.jsonl')
+    launchers = [start(config, 1, '--hosts', '10.231.17.1:1,10.231.17.2:1',
+                       within=['ip', 'netns', 'exec', f'stgan{number}']) for number in range(2)]
+    wait_for(log, 5, launchers[0])
+    began = time.monotonic()
+    assert machines('-n stgan0 link set stgan0 down').returncode == 0
+    ends = [launcher.communicate(timeout=60) for launcher in launchers]
+    assert time.monotonic() - began < 30
+    assert [launcher.returncode for launcher in launchers] == [1, 1]
+    for number, (_, err) in enumerate(ends):
+        other = 1 - number
+        assert f'[{number}] error: worker {other} (10.231.17.{other + 1}:29500) is gone' in err, err
+    assert 5 <= len(read_json_lines(log)) < 80
+    require_to_go_on(config)
 
 
 @pytest.mark.slow

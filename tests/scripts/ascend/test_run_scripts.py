@@ -220,15 +220,17 @@ time.sleep(60)
 
 
 @pytest.mark.slow
-def test_on_the_cpu(tmp_path, toy_data):
+@pytest.mark.parametrize('devices, workers', [(1, 1), (8, 2)])
+def test_on_the_cpu(tmp_path, toy_data, devices, workers):
     """Nothing is a stand-in here: training, editing, measuring and the report."""
     status, out, err = finish(
-        'full', tmp_path, f'--data_path={toy_data}', '--device=cpu', '--precision_mode=force_fp32',
+        'full', tmp_path, *[f'--device_num={workers}'] * (devices > 1), f'--data_path={toy_data}', '--device=cpu', '--precision_mode=force_fp32',
         '--batch_size=4', '--img_size=32', '--enc_dim=4', '--dec_dim=4', '--stu_dim=4',
-        '--dis_dim=4', '--dis_fc_dim=8', '--dis_layers=4', '--n_d=2', '--n_sample=2', '--epoch=1')
+        '--dis_dim=4', '--dis_fc_dim=8', '--dis_layers=4', '--n_d=2', '--n_sample=2', '--epoch=1',
+        devices=devices)
     assert status == 0, err
     folder = tmp_path / 'output' / '0'
-    case = 'STGAN_bs4_1p_acc'
+    case = f'STGAN_bs4_{devices}p_acc'
     lines = (folder / f'{case}.log').read_text().splitlines()
     values = dict(line.split(' = ') for line in lines)
     log = [json.loads(line) for line in
@@ -236,11 +238,11 @@ def test_on_the_cpu(tmp_path, toy_data):
     assert list(values) == ['Network', 'RankSize', 'BatchSize', 'DeviceType', 'CaseName',
                             'ActualFPS', 'TrainingTime', 'ActualLoss', 'E2ETrainingTime']
     assert (values['Network'], values['RankSize'], values['BatchSize'], values['CaseName']) == (
-        'STGAN', '1', '4', case)
+        'STGAN', str(workers), '4', case)
     assert values['DeviceType'] == platform.machine()
-    # 2 D updates and 1 G update, on 4 images each.
+    # 2 D updates and 1 G update, on 4 images of each worker.
     step, rate = float(values['TrainingTime']), float(values['ActualFPS'])
-    assert step * rate == pytest.approx(12, rel=.02)
+    assert step * rate == pytest.approx(12 * workers, rel=.02)
     assert float(values['ActualLoss']) == pytest.approx(log[-1]['d_loss'], abs=1e-8)
     losses = (folder / f'train_{case}_loss.txt').read_text().split()
     assert [float(loss) for loss in losses] == pytest.approx(
