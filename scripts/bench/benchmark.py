@@ -115,26 +115,34 @@ def training_way(config, plain):
     return training_iteration(config, build)
 
 
-def training_worker(config, addresses, rank, exchanging):
-    """`training_iteration` of one of several workers at once, whether they exchange or not.
+def training_worker(config, addresses, rank, does):
+    """`training_iteration` of one of several workers at once.
+
+    Args:
+        does: what an iteration does: 'compute', 'exchange' of zeros as large as gradients, or both,
+            'train'.
 
     Returns:
         A function that returns how many bytes this one has sent, in a ring of them, in a call.
     """
-    from stgan.graph import build
+    from stgan.graph import TrainingGraph, Update, build
     from stgan.models import GENERATOR_SCOPES
-    from tflib import engines, utils
+    from tflib import engines, tf, utils
 
     workers = engines.TensorFlowWorkers(addresses, rank)
     workers.meet({})
-    exchanging, sizes = exchanging and workers.size > 1, []
+    exchanging, sizes = does != 'compute' and workers.size > 1, []
 
     def build_and_count(*arguments):
         built = build(*arguments)
+        updates = []
         for repeats, scopes in ((config.n_d, ['D']), (1, GENERATOR_SCOPES)):
-            sizes.extend([v.shape.num_elements()
-                          for v in utils.trainable_variables(*scopes)] * repeats)
-        return built
+            shapes = [v.shape for v in utils.trainable_variables(*scopes)]
+            sizes.extend([shape.num_elements() for shape in shapes] * repeats)
+            if does == 'exchange':
+                averages = workers.average([tf.zeros(shape) for shape in shapes])
+                updates += [Update(tf.group(*averages), {}, '')] * repeats
+        return TrainingGraph(updates, built.counter, built.learning_rate) if updates else built
     iterate = training_iteration(config, build_and_count, workers=workers if exchanging else None)
 
     def iterate_and_count():
@@ -266,18 +274,28 @@ class Benchmark:
                        'unit': 'MB'}
 
     def scale(self):
-        """Workers that share this machine's cores: each by itself, and averaging gradients."""
+        """Workers that share this machine's cores: each by itself, and averaging gradients.
+
+        What the exchange takes by itself tells what it would cost if nothing overlapped.
+        """
         for batch_size in self.args.batch_sizes:
             for count in self.args.workers:
                 config = dataclasses.replace(self.config, batch_size=batch_size,
                                              threads=max(1, usable_cores() // count))
                 what = f'images, {count} x batch {batch_size}'
-                with Team(config, count, False) as apart, Team(config, count, True) as together:
-                    row = self.compare(what, [apart, together])
+                with Team(config, count, 'compute') as apart, \
+                        Team(config, count, 'train') as together, \
+                        Team(config, count, 'exchange') as exchange:
+                    seconds = seconds_taking_turns(
+                        [apart, together] + [exchange] * (count > 1), self.args.rounds)
                     sent = together.result()
-                yield dict(row, what=f'{what}, {sent / 1e6:.3g} MB sent', unit='/s', bytes=sent,
-                           share=1 - row['ratio'],
-                           **{way: count * batch_size / row[way] for way in ('plain', 'fast')})
+                medians, ratio = np.median(seconds, axis=1), np.median(seconds[0] / seconds[1])
+                plain, fast = count * batch_size / medians[:2]
+                alone = medians[2] if count > 1 else 0.
+                yield {'what': f'{what}, {sent / 1e6:.3g} MB in {_seconds(alone)}', 'unit': '/s',
+                       'plain': plain, 'fast': fast, 'ratio': ratio, 'bytes': sent,
+                       'share': 1 - ratio, 'exchange': alone,
+                       'without overlap': count * batch_size / (medians[0] + alone)}
 
     def data(self):
         """A folder of JPEGs to batches, on one thread and on all cores."""
@@ -385,12 +403,12 @@ class Team:
     """Workers that run `training_worker` at once, each in a process of its own.
 
     Args:
-        count: how many; exchanging: whether they average gradients.
+        count: how many; does: see `training_worker`.
     """
 
-    def __init__(self, config, count, exchanging):
+    def __init__(self, config, count, does):
         addresses = [f'localhost:{port}' for port in free_ports(count)]
-        self._ways = [Way(training_worker, config, addresses, rank, exchanging)
+        self._ways = [Way(training_worker, config, addresses, rank, does)
                       for rank in range(count)]
 
     def __call__(self):

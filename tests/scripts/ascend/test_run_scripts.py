@@ -224,7 +224,8 @@ time.sleep(60)
 def test_on_the_cpu(tmp_path, toy_data, devices, workers):
     """Nothing is a stand-in here: training, editing, measuring and the report."""
     status, out, err = finish(
-        'full', tmp_path, *[f'--device_num={workers}'] * (devices > 1), f'--data_path={toy_data}', '--device=cpu', '--precision_mode=force_fp32',
+        'full', tmp_path, *[f'--device_num={workers}'] * (devices > 1),
+        f'--data_path={toy_data}', '--device=cpu', '--precision_mode=force_fp32',
         '--batch_size=4', '--img_size=32', '--enc_dim=4', '--dec_dim=4', '--stu_dim=4',
         '--dis_dim=4', '--dis_fc_dim=8', '--dis_layers=4', '--n_d=2', '--n_sample=2', '--epoch=1',
         devices=devices)

@@ -30,6 +30,8 @@ def test_workers_exchange_what_their_gradients_take(run, tmp_path):
     assert alone['bytes'] == 0 and three['bytes'] == values * 4 * 2 * 2 // 3
     assert alone['what'].startswith('images, 1 x batch 2')
     assert three['fast'] > 0 and three['share'] < 1
+    assert alone['exchange'] == 0 < three['exchange']
+    assert three['without overlap'] < three['plain']
 
 
 @pytest.mark.slow
