@@ -42,7 +42,8 @@ def meet_over(workers, names, options=None):
     """
     if workers.size > 1:
         _agree(workers, dict(_options(options) if options else {},
-                             **{'list of images': _digest(['\n'.join(names).encode()])}))
+                             **{'version of the code': _digest(_sources()),
+                                'list of images': _digest(['\n'.join(names).encode()])}))
 
 
 def _agree(workers, facts, state=None):

@@ -174,17 +174,37 @@ def _described(environment):
 class HorovodWorkers(Workers):
     """Processes whose tensors Horovod exchanges; see `Workers`.
 
+    Their addresses become known when they meet: telling them takes a session, and a process has to
+    choose its GPU before its first one.
+
     Args:
         hvd: the module horovod.tensorflow, initialized.
     """
 
     def __init__(self, hvd, timeout=600):
+        self.rank, self.size = hvd.rank(), hvd.size()
+        self.local_rank, self.local_size = hvd.local_rank(), hvd.local_size()
+        self._hvd, self._timeout = hvd, timeout
+        self._exchanges, self._computes, self._rendezvous = 0, False, None
+
+    def meet(self, facts):
+        """See `Workers.meet`."""
         host = os.environ.get('HOROVOD_HOSTNAME') or socket.gethostname()
         with contextlib.closing(socket.socket()) as free:
             free.bind(('', 0))
             address = f'{host}:{free.getsockname()[1]}'
-        super().__init__(_gathered_texts(hvd, address), hvd.rank(), timeout)
-        self._hvd, self._exchanges = hvd, 0
+        super().__init__(_gathered_texts(self._hvd, address), self.rank, self._timeout)
+        return super().meet(facts)
+
+    def leave(self, error=None):
+        """See `Alone.leave`; who launched the processes ends all when one fails."""
+        if self._rendezvous:
+            super().leave(error)
+
+    def raise_if_lost(self):
+        """See `Workers.raise_if_lost`."""
+        if self._rendezvous:
+            super().raise_if_lost()
 
     def _next_name(self):
         """The name of an exchange, the same in all processes: the first one's graph has more."""
