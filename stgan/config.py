@@ -196,6 +196,9 @@ class RunConfig:
     loss_scale: float = option(2. ** 15, 'first loss scale of mixed precision', minimum=1)
     fixed_loss_scale: bool = option(False, 'keep the first loss scale instead of adapting it')
 
+    xla: bool = option(False, 'let XLA compile the graph, which takes a while at the start; see '
+                       'docs/performance.md')
+
     distribute: str = distribute_option(section='several devices')
     sync_bn: bool = option(False, 'let batch norm take the statistics of all workers\' images')
     log_exchange: int = option(0, 'log how long the exchange between workers takes, for every so '

@@ -76,7 +76,7 @@ def _signed(config, labels):
 def _uniform(shape, config, purpose, number):
     """float32 draws from [0,1) that depend on (seed, purpose, batch number) only."""
     key = tf.stack([tf.constant(2 * config.seed + purpose, tf.int64), number])
-    return tf.random.stateless_uniform(shape, key)
+    return layers.keyed_uniform(shape, key)
 
 
 def build(config, batch, device='cpu', workers=None):

@@ -158,11 +158,12 @@ def _session_opener(config, device, workers):
     options = npu_options(config, device)
     threads = collective.threads_of(config.threads, workers)
     # Now, as what is impossible or unusable has to be found before anything is written.
-    session_config = utils.session_config(device, config.precision, threads, options)
+    session_config = utils.session_config(device, config.precision, threads, options,
+                                          xla=config.xla)
     if device == 'npu':
         npu.prepare_session(session_config)
     return functools.partial(utils.session, device, threads, precision=config.precision,
-                             npu_options=options, workers=workers)
+                             npu_options=options, xla=config.xla, workers=workers)
 
 
 def _initializer(config):
@@ -205,7 +206,7 @@ def run(config, clear=False, show_session=False):
         return
     device = utils.resolve_device('auto') if config.device == 'auto' else config.device
     session_config = utils.session_config(device, config.precision, config.threads,
-                                          npu_options(config, device))
+                                          npu_options(config, device), xla=config.xla)
     print('\n'.join(utils.describe_session(session_config, device, config.precision)))
 
 

@@ -23,6 +23,15 @@ GRADIENT_MAP, GRADIENT_KERNEL = 16, 1 << 21
 ROWS_MAP = 32
 
 
+def keyed_uniform(shape, key, low=0., high=1., dtype=tf.float32):
+    """Uniform random numbers in [low, high) that depend on the key, int64 [2], alone.
+
+    XLA, which has a generator of its own, leaves them to TensorFlow's.
+    """
+    with tf.xla.experimental.jit_scope(compile_ops=False):
+        return tf.random.stateless_uniform(shape, key, low, high, dtype)
+
+
 class GlorotUniform:
     """Glorot-uniform initial weights that depend on the seed and the variable's name only.
 
@@ -44,7 +53,7 @@ class GlorotUniform:
             receptive_field *= int(size)
         limit = (6. / (receptive_field * (int(shape[-2]) + int(shape[-1])))) ** 0.5
         seed = [self.seed, zlib.crc32(name.encode()) & 0x7fffffff]
-        return tf.random.stateless_uniform(shape, seed, -limit, limit, dtype)
+        return keyed_uniform(shape, seed, -limit, limit, dtype)
 
 
 def shape(x):

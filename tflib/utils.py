@@ -18,6 +18,9 @@ DISTRIBUTIONS = ('tensorflow', 'tensorflow-cpu', 'tensorflow-gpu', 'intel-tensor
 # gradients, losses. Convolutions, products and what stands between them go to 16 bits.
 FLOAT32_ISLANDS = 'Abs,Mean,Rsqrt,Sqrt,Square,SquaredDifference,Sum'
 
+# Without it TensorFlow leaves XLA to GPUs.
+_XLA_ON_CPUS = '--tf_xla_cpu_global_jit'
+
 
 def select_gpus(gpus):
     """Hide all GPUs but these ('0', '1,2', ...; 'all': hide none). Call before any session."""
@@ -50,7 +53,8 @@ def resolve_device(device):
     return device
 
 
-def session_config(device, precision='high', threads=-1, npu_options=None, optimize=True):
+def session_config(device, precision='high', threads=-1, npu_options=None, optimize=True,
+                   xla=False):
     """Return the ConfigProto of every session of this project.
 
     Args:
@@ -62,6 +66,7 @@ def session_config(device, precision='high', threads=-1, npu_options=None, optim
         npu_options: values of NpuOptimizer's parameter_map; None: those of inference.
         optimize: False: on CPUs in high precision run graphs as they were built, not as TensorFlow
             rewrites them. The first run then starts sooner; training would be slower.
+        xla: let XLA compile clusters of operations.
 
     Raises:
         UserError: an illegal NPU option, or a precision that the device does not have.
@@ -74,6 +79,13 @@ def session_config(device, precision='high', threads=-1, npu_options=None, optim
                             inter_op_parallelism_threads=threads,
                             allow_soft_placement=True)
     config.gpu_options.allow_growth = True
+    if xla:
+        if device == 'npu':
+            raise UserError('--xla: compiles for GPUs and CPUs; NPUs have a compiler of their own')
+        if device == 'cpu' and _XLA_ON_CPUS not in os.environ.get('TF_XLA_FLAGS', ''):
+            raise UserError(f'--xla: on CPUs needs TF_XLA_FLAGS={_XLA_ON_CPUS} in the environment, '
+                            'before TensorFlow is loaded; it is made for GPUs')
+        config.graph_options.optimizer_options.global_jit_level = tf.OptimizerOptions.ON_1
     rewrite = config.graph_options.rewrite_options
     # On 2.x the remapper fuses batch norm with tanh, which has no kernel (stu_norm='bn'), and
     # logs an error for each gradient of a leaky ReLU.
@@ -111,13 +123,13 @@ def _rewrite_to_16_bits(rewrite, device):
 
 
 def session(device='cpu', threads=-1, graph=None, precision='high', npu_options=None,
-            optimize=True, workers=None):
+            optimize=True, xla=False, workers=None):
     """Open a session on `graph` (default: the current graph); see `session_config`.
 
     Args:
         workers: those that train together, see `engines.joined`; None: this process is alone.
     """
-    config = session_config(device, precision, threads, npu_options, optimize)
+    config = session_config(device, precision, threads, npu_options, optimize, xla)
     if device == 'npu':
         npu.prepare_session(config)
     if device == 'gpu':
@@ -156,6 +168,8 @@ def describe_session(config, device, precision):
     rewrites = [name for name in sorted(rewrite.DESCRIPTOR.fields_by_name)
                 if name.startswith('auto_mixed_precision') and getattr(rewrite, name)]
     lines += [f'rewrite       {name}; float32: {FLOAT32_ISLANDS}' for name in rewrites]
+    if config.graph_options.optimizer_options.global_jit_level == tf.OptimizerOptions.ON_1:
+        lines.append('XLA           compiles clusters of operations')
     options = npu.options_in(config)
     if options is not None:
         lines += [f'adapter       rules of {", ".join(npu.adapter_versions())}',

@@ -1,9 +1,13 @@
 """Runs of train.py: schedules, options, failing."""
 
 import dataclasses
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+from conftest import ROOT
 
 from pylib import RunFailed, read_json_lines
 from stgan import training
@@ -29,6 +33,31 @@ def test_learning_rate_falls_to_a_tenth():
     config = RunConfig(lr=2e-4, init_epoch=100)
     rates = [training.learning_rate(config, epoch) for epoch in (0, 99, 100, 199, 200)]
     np.testing.assert_allclose(rates, [2e-4, 2e-4, 2e-5, 2e-5, 2e-6])
+
+
+@pytest.mark.slow
+def test_what_xla_compiles_computes_the_same(tmp_path, toy_data):
+    """Random numbers, too, which XLA by itself draws otherwise."""
+    config = config_for(toy_data, epoch=1, train_image_num=24)
+    words = [word for field in dataclasses.fields(config) if field.default != getattr(
+        config, field.name) for word in (f'--{field.name}', str(getattr(config, field.name)))]
+    logs = []
+    for flag in ([], ['--xla']):
+        environment = dict(os.environ)
+        if flag:
+            environment.update(TF_XLA_FLAGS='--tf_xla_cpu_global_jit',
+                               XLA_FLAGS=f'--xla_dump_to={tmp_path / "compiled"}')
+        folder = tmp_path / f'run{len(logs)}'
+        folder.mkdir()
+        done = subprocess.run([sys.executable, str(ROOT / 'train.py'), *words, *flag],
+                              cwd=str(folder), env=environment, stderr=subprocess.PIPE, text=True)
+        assert done.returncode == 0, done.stderr
+        logs.append(read_json_lines(str(folder / 'output' / 'run' / 'metrics.jsonl')))
+    assert len(os.listdir(str(tmp_path / 'compiled'))) > 5
+    assert len(logs[0]) == 2
+    for plain, compiled in zip(*logs):
+        for name in ('d_loss', 'gp', 'd_loss_att', 'g_loss', 'g_loss_rec'):
+            np.testing.assert_allclose(compiled[name], plain[name], rtol=1e-4, err_msg=name)
 
 
 def snapshot(folder):

@@ -71,6 +71,24 @@ def test_only_gpus_have_tf32(device):
         utils.session_config(device, 'tf32')
 
 
+def test_xla_compiles_where_it_is_asked_to(monkeypatch):
+    monkeypatch.delenv('TF_XLA_FLAGS', raising=False)
+
+    def level(*arguments, **options):
+        config = utils.session_config(*arguments, **options)
+        return config.graph_options.optimizer_options.global_jit_level
+    on = tf.OptimizerOptions.ON_1
+    assert level('gpu', xla=True) == on != level('gpu')
+    with pytest.raises(UserError, match='--xla: on CPUs needs TF_XLA_FLAGS=--tf_xla_cpu_global_'):
+        level('cpu', xla=True)
+    monkeypatch.setenv('TF_XLA_FLAGS', '--tf_xla_auto_jit=1 --tf_xla_cpu_global_jit')
+    assert level('cpu', xla=True) == on != level('cpu')
+    lines = utils.describe_session(utils.session_config('gpu', xla=True), 'gpu', 'high')
+    assert 'XLA           compiles clusters of operations' in lines
+    with pytest.raises(UserError, match='--xla: compiles for GPUs and CPUs'):
+        utils.session_config('npu', xla=True)
+
+
 def test_select_gpus(monkeypatch):
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', 'x')
     utils.select_gpus('all')
