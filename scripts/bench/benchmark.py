@@ -13,6 +13,7 @@ Examples:
 import contextlib
 import dataclasses
 import functools
+import logging
 import multiprocessing
 import os
 import platform
@@ -428,6 +429,7 @@ class Team:
 
 
 def _serve(connection, make, arguments):
+    logging.getLogger('tensorflow').setLevel(logging.ERROR)    # as in the command's own process
     function, result = make(*arguments), None
     with contextlib.suppress(EOFError):
         while True:
