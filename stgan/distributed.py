@@ -48,12 +48,12 @@ def meet_over(workers, names, options=None):
 
 def _agree(workers, facts, state=None):
     """The first worker's state; raises a UserError if another one's facts differ."""
-    met = workers.meet({'facts': facts, 'state': state})
+    met = workers.meet(dict(facts, state=state))
     for rank, brought in enumerate(met):
-        for what, value in met[0]['facts'].items():
-            if brought['facts'].get(what) != value:
+        for what, value in met[0].items():
+            if what != 'state' and brought.get(what) != value:
                 raise UserError(f'{workers.name(rank)} has another {what} than worker 0: '
-                                f'{brought["facts"].get(what)}, not {value}')
+                                f'{brought.get(what)}, not {value}')
     return met[0]['state']
 
 
