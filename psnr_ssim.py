@@ -5,21 +5,10 @@ Examples:
     python psnr_ssim.py --experiment_name 128
 """
 
-import contextlib
 import os
 
 from pylib import ArgumentParser, run_command
-from pylib.launching import is_launched
 from stgan.config import ENGINES, experiment_folder
-
-
-def joined(engine):
-    """Context of the processes that share the work; yields None if this one is alone."""
-    if engine == 'none' or engine == 'auto' and not is_launched():
-        return contextlib.nullcontext()
-    # Only for several: TensorFlow takes seconds to load.
-    from tflib import engines
-    return engines.joined(engine)
 
 
 def main():
@@ -49,10 +38,7 @@ def main():
     folder = sheets.open_folder(path, args.allow_lossy, args.allow_incomplete)
     report = reports.report_path(folder, args.output_dir, metrics.REPORT)
 
-    with joined(args.distribute) as workers:
-        if workers:
-            from stgan import distributed
-            distributed.meet_over(workers, folder.labels)
+    with metrics.joined(args.distribute, folder) as workers:
         values = metrics.measure_folder(folder, args.threads, workers)
     if workers and workers.rank:
         return

@@ -10,8 +10,8 @@ from tflib import utils
 
 # Options that may differ between workers: names of the machine they are on, and what of a training
 # the first one alone uses.
-OF_A_MACHINE = {'experiment_name', 'dataroot', 'output_dir', 'gpu', 'threads', 'distribute',
-                'worker_timeout'}
+OF_A_MACHINE = {'experiment_name', 'dataroot', 'img_dir', 'output_dir', 'gpu', 'threads',
+                'distribute', 'worker_timeout'}
 OF_THE_FIRST = {'time_limit', 'init_checkpoint', 'num_ckpt', 'n_sample', 'test_int',
                 'log_exchange'}
 _CODE = ('imlib', 'pylib', 'stgan', 'tflib')

@@ -1,5 +1,6 @@
 """PSNR and SSIM between source and reconstruction, the paper's measures of image quality."""
 
+import contextlib
 import csv
 import functools
 import io
@@ -14,6 +15,7 @@ from rich.table import Table
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from pylib import UserError, atomic_path, progress, usable_cores, write_json, write_text
+from pylib.launching import is_launched
 from stgan import reports
 
 # Paper, table 2; in which conditions: `reports.PAPER_SHEETS` and what follows there.
@@ -38,6 +40,24 @@ def ssim(image, reference):
     """
     return float(structural_similarity(reference, image, win_size=WINDOW, data_range=255,
                                        channel_axis=2))
+
+
+@contextlib.contextmanager
+def joined(engine, folder):
+    """Context of the workers that measure a `sheets.SheetFolder`; yields None if this one is alone.
+
+    Args:
+        engine: see `tflib.engines.joined`.
+    """
+    if engine == 'none' or engine == 'auto' and not is_launched():
+        yield None
+        return
+    # Only for several: TensorFlow takes seconds to load.
+    from stgan import distributed  # noqa: PLC0415
+    from tflib import engines  # noqa: PLC0415
+    with engines.joined(engine) as workers:
+        distributed.meet_over(workers, folder.labels)
+        yield workers
 
 
 def _measure(folder, column, name):

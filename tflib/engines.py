@@ -257,7 +257,7 @@ class HcclWorkers(Workers):
 
     @contextlib.contextmanager
     def session(self, config, graph=None):
-        """Context of a session that has opened HCCL, whose last one closes it."""
+        """Context of a session, which opens HCCL before anything else and closes it at the end."""
         ops = npu.adapter_module('estimator.npu_ops')
         with super().session(config, graph) as session:
             with session.graph.as_default():
@@ -345,7 +345,7 @@ def _size_in(environment, *names):
 
 @contextlib.contextmanager
 def joined(engine='auto', timeout=600, environment=os.environ):
-    """Context of the processes that train together: yields `Alone`, or one of the `Workers`.
+    """Context of the processes that share a job: yields `Alone`, or one of the `Workers`.
 
     What ends this process is told to the others, which end then, too.
 
