@@ -4,7 +4,7 @@
 # make test-tf1  the same tests on Python 3.7 and TensorFlow 1.15.5 (PYTHON37=... names the Python)
 # make test-slow the tests that both leave out, on both: benchmarks, series of trainings, further cases of other tests
 # make test-gpu  what only a GPU can show, on a machine with one
-# make test-horovod   training under Horovod, which it builds first (7 minutes; g++, cmake)
+# make test-horovod   training under Horovod, which it builds first (5 minutes; g++, cmake)
 # make bench     speed, beside the published code's way of doing the same (about half an hour; docs/performance.md)
 # make lint      ruff
 # make clean     remove the virtual environments, the toy data and the demo's results
