@@ -42,7 +42,7 @@ def build(batch, seed):
                           terms.values())
     with tf.control_dependencies([step]):
         step = counter.assign_add(1, read_value=False)
-    return TrainingGraph([Update(step, terms)], counter, rate)
+    return TrainingGraph([Update(step, terms, (batch,))], counter, rate)
 
 
 class _TestAccuracy:

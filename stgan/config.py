@@ -196,6 +196,8 @@ class RunConfig:
     loss_scale: float = option(2. ** 15, 'first loss scale of mixed precision', minimum=1)
     fixed_loss_scale: bool = option(False, 'keep the first loss scale instead of adapting it')
 
+    updates_per_call: int = option(1, 'updates that a session call makes, up to the n_d + 1 of an '
+                                   'iteration; results stay, launches are saved', minimum=1)
     xla: bool = option(False, 'let XLA compile the graph, which takes a while at the start; see '
                        'docs/performance.md')
 

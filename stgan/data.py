@@ -269,6 +269,7 @@ class TrainingBatches:
         max_bad_images: share of them that may be unreadable, and are replaced then.
         device: 'cpu', 'gpu' or 'npu': on what the graph will run.
         course: the `stream.Course` of a run of several workers; rank: which of them this is.
+        several: whether a session run may take several batches, see `next_batch`.
 
     Attributes:
         batch: the tensors, a `Batch`, of this worker's share of a batch; stream: the
@@ -276,10 +277,11 @@ class TrainingBatches:
     """
 
     def __init__(self, celeba, indices, img_size, batch_size, seed, max_bad_images=.001,
-                 device='cpu', course=None, rank=0):
+                 device='cpu', course=None, rank=0, several=False):
         self.stream = SampleStream(len(indices), seed)
         self.batch_size, self._rank = batch_size, rank
         self._course = course or Course(batch_size)
+        self._staged = several or self._course.workers > 1
         self._whole = batch_size * self._course.workers    # images of a batch of all workers
         self._folder = celeba.folder
         self._indices = np.asarray(indices)
@@ -293,20 +295,30 @@ class TrainingBatches:
         if device == 'gpu':
             # The next batch is copied there while one is computed with.
             dataset = dataset.apply(tf.data.experimental.prefetch_to_device('/gpu:0', 2))
-        with tf.device('/gpu:0' if device == 'gpu' else '/cpu:0'):
+        self._place = '/gpu:0' if device == 'gpu' else '/cpu:0'
+        with tf.device(self._place):
             self._iterator = tf.data.make_initializable_iterator(dataset)
-            values = self._iterator.get_next()
-            if self._course.workers > 1:
-                self._take, values, self._drop = collective.staged(values)
-        xa, a, b, number, images = values
-        self.batch = Batch(xa, a, b, number[0], images)
+            self._get = self._iterator.get_next
+            if self._staged:
+                self._take, self._get, self._drop = collective.staged(self._get())
+        self.batch = self.next_batch()
+
+    def next_batch(self):
+        """Add operations that take another batch in the same session run, as a `Batch`.
+
+        Which one is theirs, control dependencies have to say.
+        """
+        with tf.device(self._place):
+            xa, a, b, number, images = self._get()
+        return Batch(xa, a, b, number[0], images)
 
     def take(self, session):
-        """Read the next batch, if several workers do that before they compute.
+        """Read the next batch, if that is done before computing; once for each that a run takes.
 
-        A run that exchanges tensors must not fail in one worker only: the others would wait.
+        A run that exchanges tensors must not fail in one worker only: the others would wait. Nor
+        must one that has made the first of several updates.
         """
-        if self._course.workers > 1:
+        if self._staged:
             session.run(self._take)
 
     def _descriptions(self):
@@ -371,7 +383,7 @@ class TrainingBatches:
                             'command without --clear goes on from the one before')
         self._first = number
         session.run(self._iterator.initializer)
-        if self._course.workers > 1:
+        if self._staged:
             session.run(self._drop)
 
     def recover(self, session, number, error):

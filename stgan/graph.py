@@ -79,7 +79,7 @@ def _uniform(shape, config, purpose, number):
     return layers.keyed_uniform(shape, key)
 
 
-def build(config, batch, device='cpu', workers=None):
+def build(config, batch, device='cpu', workers=None, next_batch=None):
     """Return the `TrainingGraph` of STGAN on a `data.Batch`.
 
     D and G have loss graphs of their own: a D update computes nothing that only G needs.
@@ -87,17 +87,50 @@ def build(config, batch, device='cpu', workers=None):
     Args:
         workers: those that train together, see `engines.joined`, of whose global batch `batch`
             is the share of this one; None: this process is alone.
+        next_batch: function that adds operations which take another batch in the same session call;
+            with `config.updates_per_call` above 1.
     """
     workers = workers or collective.Alone()
-    with tf.variable_scope('', initializer=GlorotUniform(config.seed)), _arrangement(device), \
-            _statistics(config, workers):
-        # G first: its variables are then created in the order of the published code.
-        with tf.name_scope('G_loss'):
-            g_terms = generator_terms(config, batch)
-        with tf.name_scope('D_loss'):
-            d_terms = discriminator_terms(config, batch, *_penalty_draws(config, batch, workers),
-                                          _variance(config, batch, workers))
-    return _add_updates(config, device, d_terms, g_terms, workers)
+    # G first: its variables are then created in the order of the published code.
+    terms = {network: _terms(config, network, batch, device, workers) for network in 'GD'}
+    counter, rate = utils.iteration_counter(), tf.placeholder(tf.float32, [])
+    # The order of D and G decides which of beta1_power and beta1_power_1 is whose.
+    optimizers = {network: _optimizer(config, network, rate, device, workers) for network in 'DG'}
+    step = functools.partial(_step, config, optimizers, counter, workers)
+    calls = _calls(config)
+    updates = {}
+    for networks in OrderedDict.fromkeys(calls):
+        update = step(networks[0], batch, terms[networks[0]])
+        for network in networks[1:]:
+            with tf.control_dependencies([update.op]):
+                batch_ = next_batch()
+                following = step(network, batch_,
+                                 _terms(config, network, batch_, device, workers))
+            update = _joined(update, following)
+        updates[networks] = update
+    return TrainingGraph([updates[networks] for networks in calls], counter, rate)
+
+
+def _calls(config):
+    """The networks that each session call of an iteration updates, e.g. ['DDD', 'DDG']."""
+    networks, most = config.n_d * 'D' + 'G', config.updates_per_call
+    return [networks[first:first + most] for first in range(0, len(networks), most)]
+
+
+def _joined(first, second):
+    """The `Update` of two of which the second waits for the first."""
+    return Update(second.op, OrderedDict(first.terms, **second.terms),
+                  first.batches + second.batches, OrderedDict(first.groups, **second.groups))
+
+
+def _terms(config, network, batch, device, workers):
+    """Add the loss graph of network 'D' or 'G'; returns its terms."""
+    with tf.variable_scope('', initializer=GlorotUniform(config.seed), reuse=tf.AUTO_REUSE), \
+            _arrangement(device), _statistics(config, workers), tf.name_scope(f'{network}_loss'):
+        if network == 'G':
+            return generator_terms(config, batch)
+        return discriminator_terms(config, batch, *_penalty_draws(config, batch, workers),
+                                   _variance(config, batch, workers))
 
 
 def _arrangement(device):
@@ -139,29 +172,34 @@ def _variance(config, batch, workers):
     return layers.pooled_moments(workers.gather(tf.stack(moments)))[1]
 
 
-def _add_updates(config, device, d_terms, g_terms, workers):
-    """Return the `TrainingGraph` that minimizes `d_loss` of the former and `g_loss` of the latter.
+def _optimizer(config, network, rate, device, workers):
+    """(optimizer of a network, its loss scale or None); one for all its steps."""
+    optimizer = loss_scale.Adam(rate, beta1=0.5)
+    if config.precision != 'mixed':
+        return optimizer, None
+    return loss_scale.make_optimizer(optimizer, network.lower(), config.loss_scale, device,
+                                     config.fixed_loss_scale, workers)
+
+
+def _step(config, optimizers, counter, workers, network, batch, terms):
+    """The `Update` that minimizes the loss of network 'D' or 'G', once.
 
     Args:
-        d_terms, g_terms: as of `discriminator_terms` and `generator_terms`.
+        optimizers: {network: as of `_optimizer`}; terms: as of `_terms`, on `batch`.
     """
-    rate = tf.placeholder(tf.float32, [])
-    d_variables = utils.trainable_variables('D')
-    g_variables = utils.trainable_variables(*models.GENERATOR_SCOPES)
-    counter = utils.iteration_counter()
-    # The order decides which of beta1_power and beta1_power_1 is whose.
+    scopes = ['D'] if network == 'D' else models.GENERATOR_SCOPES
     with workers.in_order():
-        d_update = _update(config, device, 'D', d_terms, d_variables, rate, workers)
-    with workers.in_order():
-        g_update = _update(config, device, 'G', g_terms, g_variables, rate, workers)
-        if workers.size > 1 and not config.sync_bn:
-            g_update = g_update._replace(op=_common_statistics(g_update.op, workers))
-    if config.ema_decay:
-        g_update = g_update._replace(op=_average(config, counter, g_update.op))
-    # After the update even if that is skipped: the counter tells the place in the data.
-    with tf.control_dependencies([g_update.op]):
-        g_update = g_update._replace(op=counter.assign_add(1, read_value=False))
-    return TrainingGraph([d_update] * config.n_d + [g_update], counter, rate)
+        step, terms = _minimize(network, terms, utils.trainable_variables(*scopes),
+                                *optimizers[network], workers)
+        if network == 'G' and workers.size > 1 and not config.sync_bn:
+            step = _common_statistics(step, workers)
+    if network == 'G':
+        if config.ema_decay:
+            step = _average(config, counter, step)
+        # After the update even if that is skipped: the counter tells the place in the data.
+        with tf.control_dependencies([step]):
+            step = counter.assign_add(1, read_value=False)
+    return Update(step, terms, (batch,), dict.fromkeys(terms, network))
 
 
 def _common_statistics(update, workers):
@@ -184,26 +222,22 @@ def _average(config, counter, update):
         return moving_average.update(variables, config.ema_decay, counter.read_value())
 
 
-def _update(config, device, network, terms, variables, rate, workers):
-    """The `Update` of network 'D' or 'G'; in mixed precision its loss is scaled.
+def _minimize(network, terms, variables, optimizer, scale, workers):
+    """(operation of an optimizer step, terms); in mixed precision its loss is scaled.
 
     Several workers average gradients before they look for overflows, and the terms: what is not
     finite in one is not finite in all.
     """
     name = network.lower()
-    loss = terms[f'{name}_loss']
-    optimizer = loss_scale.Adam(rate, beta1=0.5)
-    if config.precision != 'mixed':
-        step = utils.minimize(optimizer, loss, variables, terms.values(), workers.average)
-        return Update(step, _averaged(terms, workers), network)
-    optimizer, manager = loss_scale.make_optimizer(optimizer, name, config.loss_scale, device,
-                                                   config.fixed_loss_scale, workers)
-    step = utils.minimize(optimizer, loss, variables, terms.values(), workers.average)
+    step = utils.minimize(optimizer, terms[f'{name}_loss'], variables, terms.values(),
+                          workers.average)
+    if scale is None:
+        return step, _averaged(terms, workers)
     with tf.control_dependencies([step]):
         terms = _averaged(terms, workers)
-        terms[f'{name}_loss_scale'] = tf.identity(manager.scale)
-        terms[f'{name}_skipped'] = tf.identity(manager.skipped)
-    return Update(step, terms, network)
+        terms[f'{name}_loss_scale'] = tf.identity(scale.scale)
+        terms[f'{name}_skipped'] = tf.identity(scale.skipped)
+    return step, terms
 
 
 def _averaged(terms, workers):

@@ -42,11 +42,19 @@ _CHECKPOINT = re.compile(r'Epoch_\((\d+)\)_\((\d+)of(\d+)\)\.ckpt')
 
 
 class Update(NamedTuple):
-    """An optimizer step, which takes a batch of its own."""
+    """One optimizer step or more in a session call; each takes a batch of its own.
+
+    Attributes:
+        terms: name -> scalar of the last step that has it: losses, and `<name>_skipped`, which
+            counts overflows.
+        batches: the `data.Batch` of each step, in order.
+        groups: name of a term -> its group in TensorBoard, 'run' where there is none.
+    """
 
     op: tf.Operation
-    terms: dict           # name -> scalar: losses, and `<name>_skipped`, which counts overflows
-    group: str = 'run'    # of the terms in TensorBoard
+    terms: dict
+    batches: tuple
+    groups: dict = {}
 
 
 class TrainingGraph(NamedTuple):
@@ -196,13 +204,17 @@ class _Run:
         self._folder, self._graph, self._batches = folder, graph, batches
         self._schedule, self._workers, self._rollbacks = schedule, workers, rollbacks
         self._agree = workers.agreement()
+        self._batches_an_iteration = sum(len(update.batches) for update in graph.updates)
         if workers.size > 1:
             self._share = workers.broadcast(tf.global_variables())
-        self._images = []
+        self._images = {}    # of each batch, if they are logged
         if schedule.log_images:
-            images = batches.batch.images
-            self._images = [images if workers.size == 1 else workers.gather(images)]
-        self._groups = {name: update.group for update in graph.updates for name in update.terms}
+            images = {batch.images.op: batch.images for update in graph.updates
+                      for batch in update.batches}
+            self._images = {source: tensor if workers.size == 1 else workers.gather(tensor)
+                            for source, tensor in images.items()}
+        self._groups = {name: group for update in graph.updates
+                        for name, group in update.groups.items()}
         self._skipped = loss_scale.skipped_counts()
         self.iteration, self._read_again = 0, None
         for iteration in self._rollbacks.iterations:
@@ -266,7 +278,7 @@ class _Run:
 
     def _first_batch(self, iteration):
         """Number of the first batch after so many iterations."""
-        return iteration * len(self._graph.updates)
+        return iteration * self._batches_an_iteration
 
     def agreed_status(self, status):
         """The exit status with which all workers are to stop now; 0: none is told to.
@@ -282,46 +294,52 @@ class _Run:
             NotFinite: from then on the weights are not to be used.
         """
         began, epoch = time.monotonic(), self._schedule.epoch_after(self.iteration)
-        first = self._first_batch(self.iteration)
+        first = number = self._first_batch(self.iteration)
         rate = self._schedule.learning_rate(epoch)
         terms, images = OrderedDict(), []
-        for number, update in enumerate(self._graph.updates, first):
+        for update in self._graph.updates:
             values, its_images = self._run_update(update, rate, number)
             self._overflows.check(values, self.iteration, self._checkpoints.folder)
             terms.update(values)
             images += its_images
+            number += len(update.batches)
         self.iteration += 1
         seconds = round(time.monotonic() - began, 4)
         self._log.write(self.iteration, OrderedDict(
             epoch=epoch, lr=rate, seconds=seconds, **terms,
             **({'images': images} if images else {}),
-            **self._batches.replaced(first, len(self._graph.updates))), self._groups)
+            **self._batches.replaced(first, number - first)), self._groups)
         self._progress.advance(terms)
 
     def _run_update(self, update, rate, number):
-        """Run an update on batch `number`; unreadable images are replaced.
+        """Run an update on batch `number` and those that follow; unreadable images are replaced.
 
         Returns:
-            (its terms as floats, a list that holds the list positions of its images if they are
-            to be logged).
+            (its terms as floats, the list positions of the images of each batch if they are to be
+            logged).
         """
-        fetches, trace = [update.terms, update.op, *self._images], {}
+        images = [self._images[batch.images.op] for batch in update.batches if self._images]
+        fetches, trace = [update.terms, update.op, images], {}
         if self._schedule.traces(self.iteration + 1) and not self._workers.rank:
             trace = {'options': tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE),
                      'run_metadata': tf.RunMetadata()}
         while True:
             try:
-                self._batches.take(self._session)
-                values, _, *images = self._session.run(
+                for taken in range(len(update.batches)):  # noqa: B007  (see below)
+                    self._batches.take(self._session)
+                values, _, images = self._session.run(
                     fetches, {self._graph.learning_rate: rate}, **trace)
             except tf.errors.OpError as error:
                 if not faults.is_of_reading(error):
                     raise
-                self._recover(number, error)
+                self._recover(number + taken, error)
+                if taken:
+                    self._batches.seek(self._session, number)
             else:
                 if trace:
                     seconds = collective.traced_seconds(trace['run_metadata'])
-                    values = dict(values, **{f'{update.group.lower()}_{name}_seconds': value
+                    steps = '_'.join(OrderedDict.fromkeys(update.groups.values())).lower()
+                    values = dict(values, **{f'{steps}_{name}_seconds': value
                                              for name, value in seconds.items()})
                 return (OrderedDict((name, float(value)) for name, value in values.items()),
                         [positions.ravel().tolist() for positions in images])

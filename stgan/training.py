@@ -115,8 +115,8 @@ def _train(config, clear, workers):
         schedule = _schedule(config, len(indices), celeba, course)
         batches = data.TrainingBatches(celeba, indices, config.img_size, config.batch_size,
                                        config.seed, config.max_bad_images, device, course,
-                                       workers.rank)
-        graph = build(config, batches.batch, device, workers)
+                                       workers.rank, several=config.updates_per_call > 1)
+        graph = build(config, batches.batch, device, workers, batches.next_batch)
         if workers.rank:
             loop.fit(config.folder, graph, batches, schedule, None, open_session, workers=workers,
                      reorderings=state['rollbacks'])

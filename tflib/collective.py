@@ -207,13 +207,16 @@ def staged(values):
     For what may fail: a run that exchanges tensors has to fail in all processes or in none.
 
     Returns:
-        (operation that computes them and puts them aside, what was put aside, operation that drops
-        what is aside).
+        (operation that computes them and puts them aside, function that adds operations which take
+        what was put aside first, operation that drops what is aside).
     """
+    def get():
+        with npu.host_scope():
+            return area.get()
     with npu.host_scope():
         area = data_flow_ops.StagingArea([value.dtype for value in values],
                                          [value.shape for value in values])
-        return area.put(values), area.get(), area.clear()
+        return area.put(values), get, area.clear()
 
 
 def traced_seconds(metadata):

@@ -142,7 +142,7 @@ def training_worker(config, addresses, rank, does):
             sizes.extend([shape.num_elements() for shape in shapes] * repeats)
             if does == 'exchange':
                 averages = workers.average([tf.zeros(shape) for shape in shapes])
-                updates += [Update(tf.group(*averages), {}, '')] * repeats
+                updates += [Update(tf.group(*averages), {}, ())] * repeats
         return TrainingGraph(updates, built.counter, built.learning_rate) if updates else built
     iterate = training_iteration(config, build_and_count, workers=workers if exchanging else None)
 

@@ -130,7 +130,7 @@ def require_near(expected, values):
 def joint(config, workers=2):
     """Train in this process with the batch of so many workers; returns the folder."""
     alone = dataclasses.replace(config, batch_size=workers * config.batch_size, sync_bn=False,
-                                experiment_name='joint')
+                                updates_per_call=1, experiment_name='joint')
     training.train(alone)
     return alone.folder
 
@@ -157,7 +157,7 @@ def require_as_one(config, workers=2):
 def test_two_workers_train_as_one_with_their_joint_batch(config, toy_data):
     """Also: rank 0 alone speaks, each image comes once a pass, one worker goes on."""
     out, err = require_as_one(dataclasses.replace(config, sync_bn=True, ema_decay=.5,
-                                                  log_exchange=2))
+                                                  log_exchange=2, updates_per_call=2))
     assert all(line.startswith('[0] ') for line in out.splitlines()) and not err
     assert 'an update takes 2 x 4 = 8 images, with learning rate 0.002' in out
     assert read_json('output/run/workers.json') == {'changes': [{'iteration': 0, 'workers': 2}]}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ import pytest
 from conftest import ROOT
 
 from pylib import RunFailed, read_json_lines
-from stgan import training
+from stgan import loop, training
 from stgan.celeba import CelebA
 from stgan.config import RunConfig
 from stgan.editing import Editor
@@ -58,6 +59,45 @@ def test_what_xla_compiles_computes_the_same(tmp_path, toy_data):
     for plain, compiled in zip(*logs):
         for name in ('d_loss', 'gp', 'd_loss_att', 'g_loss', 'g_loss_rec'):
             np.testing.assert_allclose(compiled[name], plain[name], rtol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize('options', [
+    {'mode': 'lsgan', 'stu_norm': 'bn', 'ema_decay': .5},
+    pytest.param({'precision': 'mixed'}, marks=[pytest.mark.slow, pytest.mark.skipif(
+        tf.__version__.startswith('1.'), reason='TensorFlow 1.15 mixes no precisions on CPUs')])],
+    ids=str)
+def test_several_updates_in_a_session_call_are_those_of_one_each(tmp_path, monkeypatch, toy_data,
+                                                                 options):
+    """In every bit, with two calls an iteration and with one, and a broken image replaced."""
+    folder = tmp_path / 'data'
+    shutil.copytree(str(toy_data), str(folder))
+    monkeypatch.chdir(tmp_path)
+    config = config_for(folder, log_images=True, max_bad_images=.1, **options)
+    image = folder / 'img_align_celeba' / f'{CelebA(str(folder)).part("train")[30] + 1:06d}.jpg'
+    image.write_bytes(image.read_bytes()[:300])
+    calls, run = [], loop._Run._run_update
+    monkeypatch.setattr(loop._Run, '_run_update', lambda self, update, *place: (
+        calls.append(len(update.batches)) or run(self, update, *place)))
+    found = []
+    for most in (1, 2, 9):
+        del calls[:]
+        name = f'run{most}'
+        training.train(dataclasses.replace(config, updates_per_call=most, experiment_name=name))
+        assert calls == {1: 3 * [1], 2: [2, 1], 9: [3]}[most] * 8
+        reader = tf.train.load_checkpoint(checkpoint.latest(f'output/{name}/checkpoints'))
+        found.append(({name: reader.get_tensor(name).tobytes()
+                       for name in reader.get_variable_to_shape_map()},
+                      [dict(record, seconds=0)
+                       for record in read_json_lines(f'output/{name}/metrics.jsonl')]))
+    assert sum(record.get('replaced_images', 0) for record in found[0][1])
+    assert found[1] == found[0]
+    if 'precision' not in options:
+        assert found[2] == found[0]
+        return
+    # What goes to 16 bits TensorFlow decides on all that a call computes.
+    for one, others in zip(found[0][1], found[2][1]):
+        for term in ('d_loss', 'g_loss'):
+            np.testing.assert_allclose(others[term], one[term], rtol=.02, err_msg=term)
 
 
 def snapshot(folder):
