@@ -3,6 +3,7 @@
 Flags and habits are those of torchrun; what describes the job to each process is TF_CONFIG.
 """
 
+import contextlib
 import ctypes
 import json
 import os
@@ -118,7 +119,8 @@ class Job:
 
     def __init__(self, command, make_plan):
         self._command, self._make_plan = command, make_plan
-        self._processes, self._received = {}, {}
+        self._processes, self._all_run = {}, False
+        self._received, self._pending = {}, []    # signals: when they came; not yet handed on
 
     def run(self, restarts=0):
         """Run the job to its end, again if it fails, and return the worst exit status.
@@ -143,11 +145,20 @@ class Job:
         # A terminal's and a parent's signals may come twice at once; the second means "now".
         if now - self._received.get(signum, -REPEAT) >= REPEAT:
             self._received[signum] = now
-            for process in self._processes.values():
-                process.send_signal(signum)
+            self._pending.append(signum)
+            if self._all_run:
+                self._hand_on()
+
+    def _hand_on(self):
+        """Send each signal that is pending to all, once."""
+        with contextlib.suppress(IndexError):
+            while True:    # `_pass_on`, which may interrupt this, may have taken the last one
+                signum = self._pending.pop(0)
+                for process in self._processes.values():
+                    process.send_signal(signum)
 
     def _run_once(self):
-        self._processes, readers = {}, []
+        self._processes, self._all_run, readers = {}, False, []
         try:
             for rank, variables in self._make_plan().items():
                 self._processes[rank] = self._start(variables)
@@ -156,9 +167,8 @@ class Job:
                     readers.append(threading.Thread(target=_copy,
                                                     args=(stream, target, f'[{rank}] ')))
                     readers[-1].start()
-            for signum in list(self._received):    # while they were being started
-                for process in self._processes.values():
-                    process.send_signal(signum)
+            self._all_run = True
+            self._hand_on()
             return self._watch()
         finally:
             self._kill()
