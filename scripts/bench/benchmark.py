@@ -140,7 +140,7 @@ def training_worker(config, addresses, rank, does):
         for repeats, scopes in ((config.n_d, ['D']), (1, GENERATOR_SCOPES)):
             shapes = [v.shape for v in utils.trainable_variables(*scopes)]
             sizes.extend([shape.num_elements() for shape in shapes] * repeats)
-            if does == 'exchange':
+            if does == 'exchange' and exchanging:
                 averages = workers.average([tf.zeros(shape) for shape in shapes])
                 updates += [Update(tf.group(*averages), {}, ())] * repeats
         return TrainingGraph(updates, built.counter, built.learning_rate) if updates else built
