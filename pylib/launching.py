@@ -21,6 +21,7 @@ from pylib.signals import REPEAT
 PATIENCE = 15    # seconds that the others have to end by themselves once one has failed
 STOPPED = 130, 143    # exit statuses of what ended in good order on a signal
 BAD_INPUT = 2
+MOST = 1024    # processes on a machine
 # Of launchers here and elsewhere: TensorFlow's, Horovod's, Open MPI's, HCCL's.
 VARIABLES = 'TF_CONFIG', 'HOROVOD_SIZE', 'OMPI_COMM_WORLD_SIZE', 'RANK_TABLE_FILE'
 _PR_SET_PDEATHSIG = 1    # linux/prctl.h
@@ -74,8 +75,9 @@ def _described(addresses, first, end):
 def _machine(text, count):
     name, _, number = text.strip().partition(':')
     number = number or str(count)
-    if not name or not number.isdigit() or int(number) < 1:
-        raise UserError(f'--hosts {text}: expected a name and a number of processes, such as a:2')
+    if not name or not number.isdecimal() or not 1 <= int(number) <= MOST:
+        raise UserError(f'--hosts {text}: expected a name and a number of processes up to {MOST}, '
+                        'such as a:2')
     return name, int(number)
 
 

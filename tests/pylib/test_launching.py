@@ -162,6 +162,9 @@ def test_plans():
     ('far.invalid:2', None, '--hosts far.invalid:2: this machine, '),
     ('127.0.0.1:x', None, '--hosts 127.0.0.1:x: expected a name and a number'),
     ('127.0.0.1:0', None, '--hosts 127.0.0.1:0: expected a name and a number'),
+    ('127.0.0.1:²', None, '--hosts 127.0.0.1:²: expected a name and a number'),
+    ('127.0.0.1:1025', None, '--hosts 127.0.0.1:1025: expected a name and a number of processes '
+     'up to 1024'),
     ('a,,b', 0, '--hosts : expected a name and a number'),
     ('a:1,a:2', 0, '--hosts a:1,a:2: a machine is named twice'),
     ('a:1,b:2', 2, '--node_rank 2: --hosts names 2 hosts, counted from 0')])
