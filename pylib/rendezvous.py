@@ -90,7 +90,7 @@ class Channel:
 def split_address(address):
     """(host, port) of 'host:port'; UserError for anything else."""
     host, _, port = address.rpartition(':') if isinstance(address, str) else ('', '', '')
-    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise UserError(f'{address!r}: expected host:port')
     return host.strip('[]'), int(port)
 

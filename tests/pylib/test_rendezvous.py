@@ -226,7 +226,7 @@ def test_messages_that_are_none_end_a_connection():
     here.close()
 
 
-@pytest.mark.parametrize('address', ['a', 'a:', ':1', 'a:x', 'a:0', 'a:65536', 3, None])
+@pytest.mark.parametrize('address', ['a', 'a:', ':1', 'a:x', 'a:0', 'a:65536', 'a:²', 3, None])
 def test_addresses_are_checked(address):
     with pytest.raises(UserError, match='expected host:port'):
         rendezvous.split_address(address)
