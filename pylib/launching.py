@@ -237,13 +237,21 @@ def _end_with_parent(parent):
 
 
 def _copy(stream, target, prefix):
-    """Copy lines as they come, each with a prefix, until the writer has ended."""
-    with stream:
-        for line in iter(stream.readline, b''):
-            text = line.decode('utf-8', 'replace').rstrip('\n').rpartition('\r')[2]
-            with _writing:    # whole lines
-                target.write(f'{prefix}{text}\n')
-                target.flush()
+    """Copy lines as they come, each with a prefix, until the writer has ended.
+
+    Where they cannot be written, the writer's next line fails, as it would without the launcher.
+    """
+    try:
+        with stream:
+            for line in iter(stream.readline, b''):
+                text = line.decode('utf-8', 'replace').rstrip('\n').rpartition('\r')[2]
+                with _writing:    # whole lines
+                    target.write(f'{prefix}{text}\n')
+                    target.flush()
+    except BrokenPipeError:    # the reader (`| head`) is gone
+        pass
+    except OSError as error:
+        _say(f'cannot write output ({os.strerror(error.errno)})')
 
 
 def _in_words(status):
