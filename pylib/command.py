@@ -146,6 +146,9 @@ def run_command(main):
     tuned for long runs, before main() imports what is slow to import.
     """
     tune_process()
+    for name in ('stdout', 'stderr'):
+        if getattr(sys, name) is None:    # closed by who has started this process
+            setattr(sys, name, open(os.devnull, 'w'))    # noqa: SIM115  (till the end)
     try:
         main()
     except CommandError as error:

@@ -21,6 +21,7 @@ from pylib.signals import REPEAT
 PATIENCE = 15    # seconds that the others have to end by themselves once one has failed
 STOPPED = 130, 143    # exit statuses of what ended in good order on a signal
 BAD_INPUT = 2
+MOST = 1024    # processes on a machine
 # Of launchers here and elsewhere: TensorFlow's, Horovod's, Open MPI's, HCCL's.
 VARIABLES = 'TF_CONFIG', 'HOROVOD_SIZE', 'OMPI_COMM_WORLD_SIZE', 'RANK_TABLE_FILE'
 _PR_SET_PDEATHSIG = 1    # linux/prctl.h
@@ -74,8 +75,9 @@ def _described(addresses, first, end):
 def _machine(text, count):
     name, _, number = text.strip().partition(':')
     number = number or str(count)
-    if not name or not number.isdigit() or int(number) < 1:
-        raise UserError(f'--hosts {text}: expected a name and a number of processes, such as a:2')
+    if not name or not number.isdecimal() or not 1 <= int(number) <= MOST:
+        raise UserError(f'--hosts {text}: expected a name and a number of processes up to {MOST}, '
+                        'such as a:2')
     return name, int(number)
 
 
@@ -235,13 +237,21 @@ def _end_with_parent(parent):
 
 
 def _copy(stream, target, prefix):
-    """Copy lines as they come, each with a prefix, until the writer has ended."""
-    with stream:
-        for line in iter(stream.readline, b''):
-            text = line.decode('utf-8', 'replace').rstrip('\n').rpartition('\r')[2]
-            with _writing:    # whole lines
-                target.write(f'{prefix}{text}\n')
-                target.flush()
+    """Copy lines as they come, each with a prefix, until the writer has ended.
+
+    Where they cannot be written, the writer's next line fails, as it would without the launcher.
+    """
+    try:
+        with stream:
+            for line in iter(stream.readline, b''):
+                text = line.decode('utf-8', 'replace').rstrip('\n').rpartition('\r')[2]
+                with _writing:    # whole lines
+                    target.write(f'{prefix}{text}\n')
+                    target.flush()
+    except BrokenPipeError:    # the reader (`| head`) is gone
+        pass
+    except OSError as error:
+        _say(f'cannot write output ({os.strerror(error.errno)})')
 
 
 def _in_words(status):

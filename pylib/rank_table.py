@@ -30,14 +30,30 @@ def _read(path):
         else:
             places = [(device['rank_id'], server['server_id'], device)
                       for server in table['server_list'] for device in server['device']]
-        ranks = {int(rank): (str(server), int(device['device_id']), str(device['device_ip']))
+        ranks = {int(rank): (server, int(device['device_id']), device['device_ip'])
                  for rank, server, device in places}
         if not places or sorted(ranks) != list(range(len(places))):
             raise ValueError
-    except (AttributeError, KeyError, TypeError, ValueError):
-        raise UserError(f'{path}: not a rank table whose ranks are 0, 1, ...; '
-                        'scripts/ascend/rank_table.py writes one') from None
-    return [ranks[rank] for rank in sorted(ranks)]
+        npus = [ranks[rank] for rank in sorted(ranks)]
+        if not all(isinstance(text, str) and text and device >= 0
+                   for server, device, address in npus for text in (server, address)):
+            raise ValueError
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
+        raise UserError(f'{path}: not a rank table whose ranks are 0, 1, ..., each with server_id, '
+                        'device_id and device_ip; scripts/ascend/rank_table.py writes '
+                        'one') from None
+    _check_differ(npus, path)
+    return npus
+
+
+def _check_differ(npus, source):
+    """Raise a UserError if an NPU, which takes one process, is there twice."""
+    seen = set()
+    for server, device, _ in npus:
+        if (server, device) in seen:
+            raise UserError(f'{source}: has device {device} of server {server} twice; name each '
+                            'once')
+        seen.add((server, device))
 
 
 def of_server(server, devices=None, hccn=HCCN):
@@ -63,12 +79,15 @@ def of_server(server, devices=None, hccn=HCCN):
         what = f'address_{missing[0]}' if missing else 'address_0'
         raise UserError(f'{hccn}: has no line {what}=...; choose with --devices among '
                         f'{", ".join(map(str, sorted(addresses))) or "those of another file"}')
-    return [(server, device, addresses[device]) for device in devices]
+    npus = [(server, device, addresses[device]) for device in devices]
+    _check_differ(npus, '--devices')
+    return npus
 
 
 def joined(paths):
     """The NPUs of several rank tables, one after the other; see `of_server`."""
     npus = [npu for path in paths for npu in _read(path)]
+    _check_differ(npus, ', '.join(paths))
     servers = [server for server, _, _ in npus]
     for place, server in enumerate(servers):
         if place and server != servers[place - 1] and server in servers[:place]:
@@ -77,7 +96,13 @@ def joined(paths):
 
 
 def write(path, npus):
-    """Write a rank table of [(server, device id, device's address)]."""
+    """Write a rank table of [(server, device id, device's address)].
+
+    Raises:
+        UserError: a folder is in its place; RunFailed: see `files.atomic_path`.
+    """
+    if os.path.isdir(path):
+        raise UserError(f'{path}: is a folder; name a file for the rank table')
     servers = []
     for rank, (server, device, address) in enumerate(npus):
         if not servers or servers[-1]['server_id'] != server:

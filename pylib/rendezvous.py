@@ -90,7 +90,7 @@ class Channel:
 def split_address(address):
     """(host, port) of 'host:port'; UserError for anything else."""
     host, _, port = address.rpartition(':') if isinstance(address, str) else ('', '', '')
-    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise UserError(f'{address!r}: expected host:port')
     return host.strip('[]'), int(port)
 
@@ -149,6 +149,7 @@ class Rendezvous:
         self._condition = threading.Condition()
         self._exchanges, self._passed, self._arrived, self._brought = 0, 0, {}, []
         self._lost, self._left, self._met = None, False, False
+        self._failed = False    # to meet: the others know why, or cannot be told
 
     def name(self, rank):
         """How messages call a process."""
@@ -182,6 +183,7 @@ class Rendezvous:
                 else:
                     met = self._join(listener, facts, error, deadline)
             except CommandError:
+                self._failed = True
                 self.close()
                 raise
         self._met = True
@@ -347,7 +349,7 @@ class Rendezvous:
     def leave(self, error=None):
         """End the connections; an error, (message, exit status), is told to the others first."""
         if not self._met:
-            if error:
+            if error and not self._failed:
                 with contextlib.suppress(CommandError):
                     self.meet(error=error)
             self.close()

@@ -19,8 +19,8 @@ import sys
 if not __package__:
     import _checkout
 
-from pylib import ArgumentParser, rank_table, run_command
-from pylib.launching import Job, plan
+from pylib import ArgumentParser, UserError, rank_table, run_command
+from pylib.launching import MOST, Job, plan
 from pylib.rendezvous import PORT
 
 
@@ -34,6 +34,8 @@ def command_of(words):
     if not name.endswith('.py'):
         return words
     here = name if os.path.exists(name) else os.path.join(commands.ROOT, name)
+    if not os.path.exists(here):    # Python would say so in words of its own, in each worker
+        raise UserError(f'{name}: No such file or directory')
     return [sys.executable, here, *arguments]
 
 
@@ -62,11 +64,18 @@ def main():
     words = args.command[1:] if args.command[:1] == ['--'] else args.command
     if not words:
         parser.error('nothing to start: give a command after --, such as -- train.py')
-    for flag, value, least, most in (('-n', args.nproc_per_node, 1, 1024),
+    for flag, value, least, most in (('-n', args.nproc_per_node, 1, MOST),
                                      ('--restarts', args.restarts, 0, 10 ** 6),
                                      ('--port', args.port, 1, 64000)):
         if not least <= value <= most:
             parser.error(f'{flag} {value}: expected {least} to {most}')
+    if args.rank_table and args.hosts:
+        parser.error('--rank_table: has the machines; take it without --hosts')
+    if args.node_rank is not None and not args.hosts:
+        parser.error(f'--node_rank {args.node_rank}: counts the machines of --hosts, which is '
+                     'missing')
+    if args.server_id is not None and not args.rank_table:
+        parser.error(f'--server_id {args.server_id}: is one of --rank_table, which is missing')
     if args.rank_table:
         make_plan = functools.partial(rank_table.plan, args.rank_table, args.server_id)
     else:

@@ -43,7 +43,7 @@ def read_attribute_list(path, atts=None):
     is_csv, rows = read_rows(path)
     count, (header_line, header) = None, next(rows)
     if not is_csv or len(header) == 1:
-        if len(header) != 1 or not header[0].isdigit():
+        if len(header) != 1 or not header[0].isdecimal():
             raise UserError(f'{path}:{header_line}: expected the number of images, found '
                             f'{_shown(" ".join(header))}; it goes before the attribute names')
         count_line, count = header_line, header[0]

@@ -109,7 +109,7 @@ def read_changes(folder):
         if iterations[0] != 0 or iterations != sorted(set(iterations)) or min(
                 workers for _, workers in changes) < 1:
             raise ValueError
-    except (IndexError, KeyError, TypeError, ValueError):
+    except (IndexError, KeyError, OverflowError, TypeError, ValueError):
         raise UserError(f'{path}: damaged; restore it, or, to start over, move the folder '
                         'away') from None
     return changes

@@ -147,14 +147,19 @@ def _described(environment):
         described = json.loads(text)
         cluster, task = described.get('cluster') or {}, described.get('task') or {}
         workers = list(cluster.get('chief', [])) + list(cluster.get('worker', []))
-        kind, index = task.get('type', 'worker'), int(task.get('index', 0))
-    except (ValueError, TypeError, AttributeError):
+        kind = task.get('type', 'worker')
+        # Of several, all would take themselves for the first.
+        index = int(task['index'] if len(workers) > 1 else task.get('index', 0))
+    except (ValueError, TypeError, AttributeError, KeyError, OverflowError, RecursionError):
         raise UserError(f'{ENVIRONMENT}: expected JSON such as {{"cluster": {{"worker": ["a:2222", '
                         '"b:2222"]}, "task": {"type": "worker", "index": 0}}') from None
     if kind not in ('chief', 'master', 'worker') or 'ps' in cluster:
         raise UserError(f'{ENVIRONMENT}: has tasks of type {"ps" if "ps" in cluster else kind}; '
                         'every task trains here: describe workers only')
     if not workers:
+        if cluster:    # as many would train alone as were started
+            raise UserError(f'{ENVIRONMENT}: its cluster names no worker; add them, or unset '
+                            f'{ENVIRONMENT} to train alone')
         return [], 0
     chiefs = len(cluster.get('chief', []))
     rank = index + (chiefs if kind == 'worker' else 0)
@@ -297,7 +302,7 @@ def _hccl_workers(environment, timeout):
     numbers = {}
     for name in ('RANK_SIZE', 'RANK_ID'):
         text = environment.get(name, '')
-        if not text.isdigit():
+        if not text.isdecimal():
             raise UserError(f'--distribute hccl: {name} is {text or "not set"}, a whole number was '
                             'expected; scripts/ascend/train_full_8p.sh sets what HCCL needs')
         numbers[name] = int(text)
@@ -312,7 +317,7 @@ def _hccl_workers(environment, timeout):
         raise UserError(f'{path}: describes {counted(len(servers), "device")}, but RANK_SIZE is '
                         f'{size} and RANK_ID {rank}')
     port = environment.get('MASTER_PORT') or str(PORT)
-    if not port.isdigit() or not 0 < int(port) <= 64000:
+    if not port.isdecimal() or not 0 < int(port) <= 64000:
         raise UserError(f'MASTER_PORT is {port}, a port from 1 to 64000 was expected')
     addresses = [f'{server}:{int(port) + servers[:place].count(server)}'
                  for place, server in enumerate(servers)]
@@ -340,7 +345,7 @@ def _workers(engine, timeout, environment):
 def _size_in(environment, *names):
     """The largest number that these variables hold."""
     texts = [environment.get(name, '') for name in names]
-    return max(int(text) if text.isdigit() else 0 for text in texts)
+    return max(int(text) if text.isdecimal() else 0 for text in texts)
 
 
 @contextlib.contextmanager

@@ -34,6 +34,13 @@ def test_bugs_keep_their_traceback():
         pylib.run_command(lambda: 1 / 0)
 
 
+def test_output_may_be_closed():
+    code = 'import pylib, sys; pylib.run_command(lambda: (print(1), sys.stdout.flush()))'
+    done = subprocess.run(['sh', '-c', f"'{sys.executable}' -c '{code}' >&-"],
+                          stderr=subprocess.PIPE, timeout=60)
+    assert (done.returncode, done.stderr) == (0, b'')
+
+
 def test_warnings_take_one_line(capsys):
     pylib.warn(pylib.UserError('a\nb.jpg: no face'))
     assert capsys.readouterr().err == 'warning: a\\nb.jpg: no face\n'

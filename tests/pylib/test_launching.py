@@ -134,6 +134,34 @@ def test_nothing_is_left_of_a_killed_launcher(tmp_path):
     assert not any(is_running(pid) for pid in pids)
 
 
+@pytest.mark.skipif(not os.path.exists('/dev/full'), reason='needs a device that is always full')
+def test_output_that_nobody_takes_ends_the_job_without_a_traceback(tmp_path):
+    for target, said in (('| head -n 1; exit ${PIPESTATUS[0]}', ''), (
+            '> /dev/full', 'launch: cannot write output (No space left on device)\n')):
+        launcher = f'''{sys.executable} -c '
+import sys
+from pylib import run_command
+from pylib.launching import Job, plan
+code = """
+import sys, time
+for number in range(600):
+    try:
+        print(number)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+    time.sleep(.05)
+"""
+run_command(lambda: sys.exit(Job([sys.executable, "-c", code], lambda: plan(1)).run()))
+' '''
+        done = subprocess.run(['bash', '-c', launcher + target], stderr=subprocess.PIPE,
+                              stdout=subprocess.DEVNULL, text=True, timeout=20)
+        assert done.returncode == 1
+        lines = done.stderr.splitlines(True)
+        assert lines[-1].startswith('launch: worker 0 (process '), done.stderr
+        assert ''.join(lines[:-1]) == said
+
+
 def test_a_command_that_cannot_be_started_is_named():
     with pytest.raises(UserError, match='^/nowhere/python: No such file or directory$'):
         Job(['/nowhere/python'], lambda: PLAN).run()
@@ -162,6 +190,9 @@ def test_plans():
     ('far.invalid:2', None, '--hosts far.invalid:2: this machine, '),
     ('127.0.0.1:x', None, '--hosts 127.0.0.1:x: expected a name and a number'),
     ('127.0.0.1:0', None, '--hosts 127.0.0.1:0: expected a name and a number'),
+    ('127.0.0.1:²', None, '--hosts 127.0.0.1:²: expected a name and a number'),
+    ('127.0.0.1:1025', None, '--hosts 127.0.0.1:1025: expected a name and a number of processes '
+     'up to 1024'),
     ('a,,b', 0, '--hosts : expected a name and a number'),
     ('a:1,a:2', 0, '--hosts a:1,a:2: a machine is named twice'),
     ('a:1,b:2', 2, '--node_rank 2: --hosts names 2 hosts, counted from 0')])

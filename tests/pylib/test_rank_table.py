@@ -66,12 +66,23 @@ def test_a_machine_finds_its_own(write, monkeypatch):
 @pytest.mark.parametrize('text', [
     '{}', '{"server_list": []}', '{"server_list": [{"server_id": "a"}]}',
     *(NEW.replace('"rank_id": "2"', f'"rank_id": "{rank}"') for rank in '13x'),
-    NEW.replace('"server_list"', '"servers"')])
+    NEW.replace('"server_list"', '"servers"'), NEW.replace('"rank_id": "2"', '"rank_id": 1e999'),
+    NEW.replace('"device_ip": "192.168.100.100", ', ''),
+    NEW.replace('"192.168.100.100"', 'null'), NEW.replace('"10.0.0.1"', '""'),
+    NEW.replace('"device_id": "0"', '"device_id": "-1"')])
 def test_what_is_no_rank_table_is_named(write, text):
     path = write(text)
     with pytest.raises(UserError) as error:
         rank_table.read(path)
     assert str(error.value).startswith(f'{path}: not a rank table whose ranks are 0, 1, ...')
+    assert 'each with server_id, device_id and device_ip; ' in str(error.value)
+
+
+def test_an_npu_takes_one_process(write):
+    path = write(NEW.replace('"device_id": "5"', '"device_id": "4"'))
+    with pytest.raises(UserError) as error:
+        rank_table.read(path)
+    assert str(error.value) == f'{path}: has device 4 of server 10.0.0.1 twice; name each once'
 
 
 def test_tables_are_written_and_joined(write, tmp_path):
@@ -91,12 +102,21 @@ def test_tables_are_written_and_joined(write, tmp_path):
     assert done.out == 'all.json: 3 NPUs of 2 servers\n', done.err
     assert rank_table.read(str(tmp_path / 'all.json')) == [
         ('10.0.0.1', 0), ('10.0.0.1', 1), ('10.0.0.2', 1)]
+    write(NEW.replace('"4"', '"2"').replace('"5"', '"3"'), 'c.json')
     for arguments, said in (
             ([], 'rank_table.py: error: --server_id is missing'),
             (['--server_id', 'a', '--hccn_conf', 'none'], 'error: none: No such file'),
             (['--server_id', 'a', '--hccn_conf', hccn, '--devices', 1, 7],
              f'error: {hccn}: has no line address_7=...; choose with --devices among 0, 1'),
-            (['--join', 'a.json', 'b.json', 'a.json'], 'error: server 10.0.0.1 is in two of')):
+            (['--server_id', 'a', '--hccn_conf', hccn, '--devices', 1, 1],
+             'error: --devices: has device 1 of server a twice'),
+            (['--join', 'a.json', 'a.json'],
+             'error: a.json, a.json: has device 0 of server 10.0.0.1 twice'),
+            (['--join', 'a.json', 'b.json', 'c.json'], 'error: server 10.0.0.1 is in two of')):
         done = run('new.json', *arguments)
         assert done.status == 2 and done.err.splitlines()[-1].startswith(said), done.err
         assert not (tmp_path / 'new.json').exists()
+    (tmp_path / 'folder').mkdir()
+    done = run('folder', '--join', 'a.json')
+    assert (done.status, done.err) == (
+        2, 'error: folder: is a folder; name a file for the rank table\n')

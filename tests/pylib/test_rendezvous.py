@@ -98,6 +98,18 @@ def test_an_error_of_one_ends_all(addresses):
     assert [str(error) for error in errors] == ['in use', 'worker 0: in use', 'worker 0: in use']
 
 
+def test_what_a_meeting_has_failed_for_is_not_told_again(addresses, capsys):
+    """To those who know it and have gone, for whom it would wait."""
+    meets = [meeting(addresses, 0, error=('in use', 2)),
+             *[meeting(addresses, rank) for rank in (1, 2)]]
+    errors = outcomes(*meets)
+    begin = time.monotonic()
+    for meet, error in zip(meets, errors):
+        meet.place.leave((str(error), 2))
+    assert time.monotonic() < begin + 1
+    assert not capsys.readouterr().out
+
+
 def test_a_port_in_use_is_named_by_all(addresses):
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -226,7 +238,7 @@ def test_messages_that_are_none_end_a_connection():
     here.close()
 
 
-@pytest.mark.parametrize('address', ['a', 'a:', ':1', 'a:x', 'a:0', 'a:65536', 3, None])
+@pytest.mark.parametrize('address', ['a', 'a:', ':1', 'a:x', 'a:0', 'a:65536', 'a:²', 3, None])
 def test_addresses_are_checked(address):
     with pytest.raises(UserError, match='expected host:port'):
         rendezvous.split_address(address)

@@ -35,6 +35,11 @@ def test_scripts_run_in_python_wherever_one_is(tmp_path, monkeypatch):
     (['--restarts', -1, '--', 'true'], '--restarts -1: expected 0 to '),
     (['--port', 99999, '--', 'true'], '--port 99999: expected 1 to '),
     (['--hosts', 'far.invalid', '--', 'true'], '--hosts far.invalid: this machine, '),
+    (['--hosts', 'a:99999999', '--', 'true'], '--hosts a:99999999: expected a name'),
+    (['--rank_table', 'a.json', '--hosts', 'a', '--', 'true'], '--rank_table: has the machines'),
+    (['--node_rank', 1, '--', 'true'], '--node_rank 1: counts the machines of --hosts'),
+    (['--server_id', 'a', '--', 'true'], '--server_id a: is one of --rank_table'),
+    (['-n', 2, '--', 'trian.py'], 'error: trian.py: No such file'),
     (['--', os.path.join('no', 'such', 'program')], 'no/such/program: No such file')])
 def test_bad_input(run, words, said):
     done = run('scripts/launch.py', *words)

@@ -38,6 +38,7 @@ def test_attributes_are_found_by_name(tmp_path):
     (['a.jpg 1 1 1', 'b.jpg 1 1'], {}, ':4: expected 4 fields, found 3'),
     (['a.jpg 1 1 1', 'b.jpg 1 0 1'], {}, ":4: expected values 1 or -1, found '0'"),
     (['a.jpg 1 1 1'], {'count': 2}, ":1: says '2' images, but 1 lines follow"),
+    (['a.jpg 1 1 1'], {'count': '²'}, ":1: expected the number of images, found '²'"),
     (['a.jpg 1 1 1'], {'count': 'many'}, ":1: expected the number of images, found 'many'"),
     (['a.jpg 1 1'], {'header': 'Bald Young'}, ':2: no attribute Male'),
     (['a.jpg 1 1 1'], {'header': 'Bald Bald Male'}, ':2: Bald: named twice'),

@@ -345,7 +345,8 @@ def test_what_identifies_data_and_code(config, toy_data, monkeypatch):
 
 @pytest.mark.parametrize('text', [
     '{}', '{"changes": []}', '{"changes": [{"iteration": 1, "workers": 1}]}',
-    '{"changes": [{"iteration": 0, "workers": 0}]}'])
+    '{"changes": [{"iteration": 0, "workers": 0}]}',
+    '{"changes": [{"iteration": 0, "workers": 1e999}]}'])
 def test_a_damaged_list_of_changes_is_named(tmp_path, text):
     assert distributed.read_changes(str(tmp_path)) == [(0, 1)]
     distributed.write_changes(str(tmp_path), [(0, 1)])

@@ -47,6 +47,11 @@ def test_the_place_of_each_of_several():
     ({'TF_CONFIG': '{'}, 'TF_CONFIG: expected JSON such as'),
     ({'TF_CONFIG': '[]'}, 'TF_CONFIG: expected JSON such as'),
     (described(WORKERS, type='worker', index='x'), 'TF_CONFIG: expected JSON such as'),
+    (described(WORKERS, type='worker', index=float('inf')), 'TF_CONFIG: expected JSON such as'),
+    ({'TF_CONFIG': '[' * 100000}, 'TF_CONFIG: expected JSON such as'),
+    (described(WORKERS), 'TF_CONFIG: expected JSON such as'),
+    (described({'worker': []}, type='worker', index=0), 'TF_CONFIG: its cluster names no worker'),
+    (described({'worker': ['a:²', 'b:1']}, index=0), "TF_CONFIG: 'a:²': expected host:port"),
     (described(WORKERS, type='worker', index=4), 'TF_CONFIG: task worker 4, but there are 4 wor'),
     (described(WORKERS, type='evaluator', index=0), 'TF_CONFIG: has tasks of type evaluator'),
     (described(dict(WORKERS, ps=['p:1']), index=0), 'TF_CONFIG: has tasks of type ps'),
@@ -101,10 +106,12 @@ def test_a_rank_table_describes_npus(rank_table):
 
 @pytest.mark.parametrize('changes, said', [
     ({'RANK_SIZE': ''}, '--distribute hccl: RANK_SIZE is not set, a whole number was expected'),
+    ({'RANK_SIZE': '²'}, '--distribute hccl: RANK_SIZE is ², a whole number was expected'),
     ({'RANK_ID': 'x'}, '--distribute hccl: RANK_ID is x, a whole number was expected'),
     ({'RANK_SIZE': '4'}, '{}: describes 3 devices, but RANK_SIZE is 4 and RANK_ID 1'),
     ({'RANK_ID': '3'}, '{}: describes 3 devices, but RANK_SIZE is 3 and RANK_ID 3'),
     ({'JOB_ID': ''}, '--distribute hccl: JOB_ID is not set'),
+    ({'MASTER_PORT': '²'}, 'MASTER_PORT is ², a port'),
     ({'MASTER_PORT': 'x'}, 'MASTER_PORT is x, a port from 1 to 64000 was expected'),
     ({'RANK_TABLE_FILE': ''}, '--distribute hccl: RANK_TABLE_FILE is not set'),
     ({'RANK_TABLE_FILE': 'none'}, 'none: ')])
