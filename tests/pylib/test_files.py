@@ -21,6 +21,16 @@ def test_atomic_path_replaces_or_leaves_alone(tmp_path):
     assert path.read_text() == 'one' and os.listdir(str(path.parent)) == ['x.txt']
 
 
+def test_only_regular_files_are_replaced(tmp_path):
+    """A rename would put a file in the place of /dev/null."""
+    os.mkfifo(str(tmp_path / 'pipe'))
+    os.mkdir(str(tmp_path / 'folder'))
+    for name, what in (('pipe', 'is no regular file'), ('folder', 'is a folder')):
+        with pytest.raises(pylib.UserError, match=f'{name}: {what}'):
+            pylib.write_text(str(tmp_path / name), 'one')
+    assert (tmp_path / 'pipe').is_fifo() and sorted(os.listdir(str(tmp_path))) == ['folder', 'pipe']
+
+
 def test_names_may_be_as_long_as_the_system_allows(tmp_path):
     for name in ('x' * 251 + '.txt', 'é' * 125 + '.json'):
         pylib.write_text(str(tmp_path / name), 'one')
