@@ -18,13 +18,11 @@ def atomic_path(path):
     The temporary name keeps the extension, so image writers see the format they expect.
 
     Raises:
-        UserError: a folder is at `path`, or a device or pipe, which renaming would replace.
         RunFailed: disk full, no permission and the like; what was at `path` is still there.
     """
-    if os.path.isdir(path):
-        raise UserError(f'{path}: is a folder; name a file')
-    if os.path.exists(path) and not os.path.isfile(path):
-        raise UserError(f'{path}: is no regular file; name one, or a new one')
+    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+        raise RunFailed(f'{path}: could not be written (a device or pipe, which a file would '
+                        'replace); name another file')
     folder, name = os.path.split(os.path.abspath(path))
     # No longer than the name itself may be: of a long one only the end.
     end = os.fsdecode(os.fsencode(name)[-100:])

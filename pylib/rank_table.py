@@ -99,8 +99,10 @@ def write(path, npus):
     """Write a rank table of [(server, device id, device's address)].
 
     Raises:
-        UserError, RunFailed: see `files.atomic_path`.
+        UserError: a folder is in its place; RunFailed: see `files.atomic_path`.
     """
+    if os.path.isdir(path):
+        raise UserError(f'{path}: is a folder; name a file for the rank table')
     servers = []
     for rank, (server, device, address) in enumerate(npus):
         if not servers or servers[-1]['server_id'] != server:

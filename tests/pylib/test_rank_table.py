@@ -119,4 +119,4 @@ def test_tables_are_written_and_joined(write, tmp_path):
     (tmp_path / 'folder').mkdir()
     done = run('folder', '--join', 'a.json')
     assert (done.status, done.err) == (
-        2, 'error: folder: is a folder; name a file\n')
+        2, 'error: folder: is a folder; name a file for the rank table\n')
