@@ -121,7 +121,7 @@ def require_near(expected, values):
     for name, value in expected.items():
         # Relative to the largest value: what gradients are sums of is larger than they are.
         difference = (value.astype(np.float64) - values[name]) / max(np.abs(value).max(), .02)
-        # Rounding errors grow: ten iterations were seen to make 3e-5 of them.
+        # Rounding errors grow: four iterations of three layers were seen to make 3e-5 of them.
         mean, most = (2e-4, 2e-3) if '/Adam' in name else (5e-5, 2e-3)
         # Where a gradient is next to nothing Adam makes a step of its rounding error.
         assert np.sqrt(np.mean(difference ** 2)) < mean and np.abs(difference).max() < most, name
